@@ -1,0 +1,1 @@
+src/celery_cascade/beat_schedule.py

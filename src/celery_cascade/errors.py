@@ -1,0 +1,133 @@
+"""Every error that a user can meet: what happened, which id, and the next command (R150).
+
+`exit_code` is what the command line ends with (DESIGN.md section 7).
+"""
+
+from __future__ import annotations
+
+
+class CascadeError(Exception):
+    """Base of all our errors.
+
+    Args:
+        message: what is wrong, with the id or value it is about.
+        hint: the next command or change that helps; shown on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(CascadeError):
+    """A setting is wrong, alone or together with another."""
+
+    exit_code = 2
+
+
+class UsageError(CascadeError):
+    """The call or command line does not make sense as written."""
+
+    exit_code = 2
+
+
+class SessionNotFound(CascadeError):
+    """No session has this id."""
+
+    exit_code = 3
+
+
+class SessionConflict(CascadeError):
+    """The id is taken, or the session is in a state that forbids this."""
+
+    exit_code = 4
+
+
+class StaleState(SessionConflict):
+    """Somebody else changed the session since it was read; read it again and retry (R38)."""
+
+
+class NotResumable(CascadeError):
+    """The session has ended, or its store does not let it go on."""
+
+    exit_code = 5
+
+
+class DefinitionError(CascadeError):
+    """A cascade file does not say something that can be run."""
+
+    exit_code = 6
+
+
+class InputError(CascadeError):
+    """The inputs of a start do not fit what the cascade declares."""
+
+    exit_code = 6
+
+
+class TemplateError(CascadeError):
+    """A `{{ template }}` asks for something that is not there, or for too much."""
+
+    exit_code = 6
+
+
+class NotSerializable(CascadeError):
+    """A value cannot be written as JSON and read back equal; names the path to it (R84)."""
+
+    exit_code = 6
+
+
+class PayloadTooLarge(CascadeError):
+    """A value is over `cascade_max_payload_bytes`; names step, size and limit (R83)."""
+
+    exit_code = 6
+
+
+class StoreUnavailable(CascadeError):
+    """The database does not answer."""
+
+    exit_code = 69
+
+
+class BrokerUnavailable(CascadeError):
+    """The message broker does not answer."""
+
+    exit_code = 69
+
+
+class StoreError(CascadeError):
+    """The store is there but not usable: not migrated, of another version, or corrupt."""
+
+    exit_code = 7
+
+
+class SchemaOutOfDate(StoreError):
+    """The tables are missing, older, or newer than this version of the code needs."""
+
+
+class SessionFailed(CascadeError):
+    """`result()` of a session that failed, was cancelled or expired; bears the step's error."""
+
+    exit_code = 1
+
+
+class SessionTimeout(CascadeError):
+    """`result(timeout=)` waited that long; the session itself goes on."""
+
+    exit_code = 124
+
+
+class ClaimLost(CascadeError):
+    """Another worker owns the step by now; what this one produced is refused (rule 2)."""
+
+
+class StoreMismatch(CascadeError):
+    """A message belongs to another store (R158)."""
+
+    exit_code = 7
