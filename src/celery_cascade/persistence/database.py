@@ -1,0 +1,264 @@
+"""The connection to the store: engines that no fork crosses, transactions that are tried again.
+
+Every connection is in the driver's autocommit mode. A statement that is a transaction by itself needs nothing else;
+a transaction is begun in so many words, so that it is the one we want on each database.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+
+from celery_cascade.errors import ConfigError
+from celery_cascade.persistence import database_dialects as dialects
+from celery_cascade.persistence.database_errors import Trouble, is_database_error, translated, trouble
+
+T = TypeVar("T")
+
+TRIES = 10  #: of one transaction that others are in the way of
+IDLE = 30.0  #: seconds in the pool after which a connection is asked whether it still lives; busy ones never are
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.5
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+class Database:
+    """A store's database, in whatever process it is used.
+
+    Args:
+        url: SQLAlchemy URL; without a driver's name the one of our extras is taken.
+        busy_timeout: seconds that a transaction waits and tries again while others are in its way.
+        null_pool: no connection outlives its use. For the main process of a prefork worker: it forks at any time,
+            and a pooled connection would be open in the child too.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+    """
+
+    def __init__(self, url: str, *, busy_timeout: float = 30.0, null_pool: bool = False) -> None:
+        self.url, self.family = dialects.read_url(url)
+        self.busy_timeout = busy_timeout
+        self.null_pool = null_pool
+        self.memory = dialects.is_memory(self.url)
+        # One engine a process. Those of ancestors stay here untouched for as long as the child lives: closing one
+        # of their connections, or letting it be collected, would speak on a socket that the parent uses.
+        self._engines: dict[tuple[int, int], Engine] = {}
+        self._turn: AbstractContextManager[Any] = RLock() if self.memory else nullcontext()
+        dialects.check_driver(self.family)
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The URL for people: without secrets."""
+        return dialects.shown(self.url)
+
+    @property
+    def engine(self) -> Engine:
+        """An engine for SQLAlchemy's ORM: its transactions begin as ours do. For the process that asks.
+
+        On SQLite each takes the write lock with its first statement, a SELECT too: end it soon.
+        """
+        engine = self._own.execution_options()
+        event.listen(engine, "begin", self._begin)
+        return engine
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction. Nothing is tried again: see `single`.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or the connection was lost.
+        """
+        with self._turn, self._connected() as connection:
+            try:
+                yield connection
+            except BaseException as error:
+                self._distrust(connection, error)
+                ours = translated(error, self.url)
+                if ours is None:
+                    raise
+                raise ours from error
+
+    read = autocommit  #: for reads; a plain SELECT needs no transaction on any of the databases
+
+    def single(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which executes one statement that is a transaction by itself; tried again as `transaction`."""
+        return self._insistently(lambda connection: work(connection))
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction that may write, and commit.
+
+        The whole of it is run again when another transaction was in the way, and once when the connection was
+        lost. A commit may have happened although its answer was lost: `work` must recognise what it did before
+        (our statements do by their token or nonce).
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or others held it for `busy_timeout`.
+        """
+        return self._insistently(lambda connection: self._in_transaction(connection, work))
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close this process's connections. The next use opens new ones."""
+        engine = self._engines.pop(self._process, None)
+        if engine is not None:
+            engine.dispose()
+
+    def _insistently(self, work: Callable[[Connection], T]) -> T:
+        give_up_at = time.monotonic() + self.busy_timeout
+        lost = tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._turn, self._connected() as connection:
+                    try:
+                        return work(connection)
+                    except BaseException as error:
+                        self._distrust(connection, error)
+                        raise
+            except SQLAlchemyError as error:
+                kind = trouble(error)
+                if kind is Trouble.LOST and not lost:
+                    lost += 1
+                elif kind is Trouble.BUSY and tries < TRIES and time.monotonic() < give_up_at:
+                    time.sleep(_pause(tries))
+                else:
+                    ours = translated(error, self.url)
+                    if ours is None:
+                        raise
+                    raise ours from error
+
+    def _in_transaction(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        self._begin(connection)
+        try:
+            result = work(connection)
+        except BaseException as error:
+            if is_database_error(error) and not connection.invalidated:
+                connection.rollback()
+            raise
+        try:
+            connection.commit()
+        except BaseException as error:
+            if not self.memory:
+                connection.invalidate(error)  # whether it still holds a transaction is not known
+            raise
+        return result
+
+    def _begin(self, connection: Connection) -> None:
+        for statement in dialects.BEGIN[self.family]:
+            connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            connection = self._own.connect()
+        except SQLAlchemyError as error:
+            ours = translated(error, self.url, connecting=True)
+            if ours is None or trouble(error) is Trouble.BUSY:
+                raise
+            raise ours from error
+        with connection:
+            yield connection
+
+    def _distrust(self, connection: Connection, error: BaseException) -> None:
+        """Throw away a connection that may be in the middle of an answer.
+
+        An exception that is not the database's (a soft time limit, SystemExit) may have struck between question
+        and answer; whoever got that connection next would read an answer that is not his.
+        """
+        if connection.invalidated or connection.closed or self.memory:
+            return
+        if trouble(error) is Trouble.LOST or not is_database_error(error):
+            connection.invalidate(error)
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        return os.getpid(), _forks  # a recycled process id is not the same process
+
+    @property
+    def _own(self) -> Engine:
+        """This process's engine. Two threads that ask at once may make two; the one that loses never connects."""
+        return self._engines.get(self._process) or self._engines.setdefault(self._process, self._make_engine())
+
+    def _make_engine(self) -> Engine:
+        options: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 5, "max_overflow": 15, "pool_timeout": 30}
+        if self.memory:
+            options = {"poolclass": StaticPool}
+        elif self.null_pool:
+            options = {"poolclass": NullPool}
+        dialects.make_folder(self.url)
+        try:
+            engine = create_engine(
+                self.url,
+                isolation_level="AUTOCOMMIT",
+                connect_args=dialects.connect_args(self.url, self.family, self.busy_timeout),
+                pool_reset_on_return=None,  # every way out of this class has ended its transaction
+                **options,
+            )
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"the driver for {self.shown} is not installed ({error.name})",
+                hint=f"Run: pip install 'celery-cascade[{dialects.EXTRA[self.family]}]'",
+            ) from error
+        if self.family == "mysql":
+            dialects.spare_rollbacks(engine.dialect)
+        event.listen(engine, "connect", self._prepare, insert=True)
+        if not self.memory and not self.null_pool:
+            event.listen(engine, "checkin", _note_idle)
+            event.listen(engine, "checkout", _ask_idle(engine))
+        return engine
+
+    def _prepare(self, connection: Any, _record: Any) -> None:
+        dialects.prepare(connection, self.family, memory=self.memory, busy_timeout=self.busy_timeout)
+
+
+def _pause(tries: int) -> float:
+    longest: float = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
+    return random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter
+
+
+def _note_idle(_connection: Any, record: Any) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _ask_idle(engine: Engine) -> Callable[[Any, Any, Any], None]:
+    """A restart of the server or a firewall's timeout shows in connections that have slept; a ping on each use would
+    cost a round trip on the hot path.
+    """
+
+    def ask(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise DisconnectionError(str(error)) from error
+
+    return ask

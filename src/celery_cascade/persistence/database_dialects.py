@@ -1,0 +1,162 @@
+"""What each database wants from a URL and from every new connection (DESIGN.md section 5, "Dialects")."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from celery_cascade.errors import ConfigError, StoreUnavailable
+
+Family = Literal["sqlite", "postgresql", "mysql"]
+
+#: What a transaction that is going to write begins with. SQLite takes its write lock at once: a reader that becomes
+#: a writer is refused without waiting. READ COMMITTED: a conditional UPDATE sees the row as its predecessor left it.
+BEGIN: dict[Family, tuple[str, ...]] = {
+    "sqlite": ("BEGIN IMMEDIATE",),
+    "postgresql": ("BEGIN ISOLATION LEVEL READ COMMITTED",),
+    "mysql": ("START TRANSACTION",),  # the level is the connection's
+}
+EXTRA: dict[Family, str] = {"sqlite": "", "postgresql": "postgresql", "mysql": "mysql"}
+
+_FAMILIES: dict[str, Family] = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+}
+# mysql+pymysql speaks to both servers and finds out which; mariadb+pymysql refuses MySQL.
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_DRIVERS["mariadb"] = _DRIVERS["mysql"]
+_CONNECT_TIMEOUT = 10  # seconds; psycopg's own default is for ever
+_IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
+_OLDEST_SQLITE = (3, 35)  # RETURNING
+
+
+def read_url(text: str) -> tuple[URL, Family]:
+    """The URL with its driver filled in, and the family of databases that it names.
+
+    Raises:
+        ConfigError: it is no URL, or of a database that we do not know.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigError(
+            "cascade_database_url cannot be read as a URL; "
+            "it looks like sqlite:////path/to/file, postgresql://user@host/name or mysql://user@host/name"
+        ) from None
+    backend = url.drivername.partition("+")[0]
+    if backend not in _FAMILIES:
+        raise ConfigError(f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb")
+    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), _FAMILIES[backend]
+
+
+def is_memory(url: URL) -> bool:
+    """Whether it is SQLite without a file."""
+    return url.get_backend_name() == "sqlite" and (url.database in (None, "", ":memory:"))
+
+
+def shown(url: URL) -> str:
+    """The URL without its secrets."""
+    secrets = {key: "***" for key in url.query if "pass" in key.lower()}
+    return url.update_query_dict(secrets).render_as_string(hide_password=True)
+
+
+def connect_args(url: URL, family: Family, busy_timeout: float) -> dict[str, Any]:
+    """Arguments for the driver's connect(), none that the URL gives itself."""
+    arguments: dict[str, Any] = {}
+    if family == "sqlite":
+        arguments = {"timeout": busy_timeout, "check_same_thread": False}
+    elif family == "postgresql":
+        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "celery-cascade"}
+    else:
+        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4"}
+    return {key: value for key, value in arguments.items() if key not in url.query}
+
+
+def make_folder(url: URL) -> None:
+    """Make the folder of an SQLite file (R92).
+
+    Raises:
+        StoreUnavailable: it cannot be made; names the path (R122).
+    """
+    if is_memory(url) or url.database is None or url.database.startswith("file:"):
+        return
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the folder {folder} of the store cannot be made: {error.strerror}",
+            hint="Give this user the right to write there, or set CELERY_CASCADE_HOME to another folder",
+        ) from error
+
+
+def check_driver(family: Family) -> None:
+    """Refuse an SQLite library that is too old.
+
+    Raises:
+        ConfigError: it cannot do what our statements need.
+    """
+    if family == "sqlite" and sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigError(
+            f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or later is needed",
+            hint="Use a newer Python, or PostgreSQL: set cascade_database_url",
+        )
+
+
+def spare_rollbacks(dialect: Any) -> None:
+    """Leave out the ROLLBACK that SQLAlchemy sends whenever a connection is given back.
+
+    The server says with each answer whether a transaction is open; in autocommit none is, and a round trip is
+    saved at every read. A driver that does not pass this on keeps its rollbacks.
+    """
+    rollback = dialect.do_rollback
+
+    def do_rollback(connection: Any) -> None:
+        status = getattr(connection, "server_status", None)
+        if status is None or status & _IN_TRANSACTION:
+            rollback(connection)
+
+    dialect.do_rollback = do_rollback
+
+
+def prepare(connection: Any, family: Family, *, memory: bool, busy_timeout: float) -> None:
+    """Settle a new driver connection: the same for pooled ones, the ORM's and Alembic's."""
+    cursor = connection.cursor()
+    try:
+        if family == "sqlite":
+            _prepare_sqlite(cursor, memory=memory, busy_timeout=busy_timeout)
+        elif family == "mysql":
+            # Without STRICT a value that is too long is cut; ids and outputs never are.
+            cursor.execute("SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')")
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    finally:
+        cursor.close()
+
+
+def _prepare_sqlite(cursor: Any, *, memory: bool, busy_timeout: float) -> None:
+    cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL: safe against a killed process, and five times faster
+    if not memory:
+        _switch_to_wal(cursor, busy_timeout)
+
+
+def _switch_to_wal(cursor: Any, busy_timeout: float) -> None:
+    """Several processes that open a new file at once: the switch does not wait for a lock by itself."""
+    give_up_at = time.monotonic() + busy_timeout
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,270 @@
+"""Who is alive: worker rows, shared sweeps, orphans. Database time is compared with database time only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Float,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    extract,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
+
+from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import Orphan, StepKey, WorkerRow
+from celery_cascade.persistence.tables import THIS_STEP, heads, queued, running, steps, sweeps, workers
+
+_BEAT = update(workers).where(workers.c.id == bindparam("b_worker")).values(heartbeat_at=now(), stopped_at=null())
+_STOP = (
+    update(workers)
+    .where(workers.c.id == bindparam("b_worker"), workers.c.stopped_at.is_(None))
+    .values(stopped_at=now())
+)
+
+
+def add_worker(db: Database, worker: WorkerRow, *, clock: dict[str, Any]) -> None:
+    """Write the row of a worker that begins."""
+    values = {
+        name: getattr(worker, name)
+        for name in (
+            "id",
+            "nodename",
+            "host",
+            "pid",
+            "boot_id",
+            "pid_namespace",
+            "process_started",
+            "pool",
+            "capacity",
+            "tasks",
+        )
+    }
+    statement = insert(workers).values(started_at=now(), heartbeat_at=now())
+    try:
+        db.transaction(lambda conn: conn.execute(statement, clock | values))
+    except IntegrityError:  # an earlier try whose answer was lost
+        beat(db, worker.id, clock=clock)
+
+
+def beat(db: Database, worker_id: str, *, clock: dict[str, Any]) -> bool:
+    """Say that this worker is alive; False if its row is gone (pruned while it was away)."""
+    return db.transaction(lambda conn: conn.execute(_BEAT, clock | {"b_worker": worker_id}).rowcount) == 1
+
+
+def stop_worker(db: Database, worker_id: str, *, clock: dict[str, Any]) -> bool:
+    """Write down that a worker said goodbye or that its process is certainly gone; True the first time."""
+    return db.transaction(lambda conn: conn.execute(_STOP, clock | {"b_worker": worker_id}).rowcount) == 1
+
+
+def _silence(family: str) -> ColumnElement[Any]:
+    """Seconds since the last heartbeat."""
+    if family == "postgresql":
+        return extract("epoch", now() - workers.c.heartbeat_at).cast(Float)
+    if family == "sqlite":
+        return (func.julianday(now()) - func.julianday(workers.c.heartbeat_at)) * 86400.0
+    return func.timestampdiff(text("MICROSECOND"), workers.c.heartbeat_at, now()) / 1000000.0
+
+
+def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
+    """Every worker that has not said goodbye, with how long it has been silent."""
+    statement = select(workers, _silence(db.family).label("silent_for")).where(workers.c.stopped_at.is_(None))
+    with db.read() as conn:
+        rows = conn.execute(statement, clock).all()
+    return [
+        WorkerRow(
+            id=row.id,
+            nodename=row.nodename,
+            host=row.host,
+            pid=row.pid,
+            boot_id=row.boot_id,
+            pid_namespace=row.pid_namespace,
+            process_started=row.process_started,
+            pool=row.pool,
+            capacity=row.capacity,
+            tasks=row.tasks,
+            silent_for=float(row.silent_for or 0.0),
+        )
+        for row in rows
+    ]
+
+
+def begin_sweep(db: Database, name: str, interval: float, *, clock: dict[str, Any]) -> bool:
+    """Whether this caller does the sweep now: nobody began it within `interval` seconds. Reads before it writes."""
+    parameters = clock | {"b_name": name, "b_ago": -interval}
+    due = or_(sweeps.c.began_at <= after("b_ago"), sweeps.c.began_at > now())
+    with db.read() as conn:
+        found = conn.execute(
+            select(due.label("due")).where(sweeps.c.name == bindparam("b_name")), parameters
+        ).one_or_none()
+    if found is not None and not found.due:
+        return False
+
+    def work(conn: Connection) -> bool:
+        if found is None:
+            conn.execute(insert(sweeps).values(name=name, began_at=now()), clock)
+            return True
+        claimed = update(sweeps).where(sweeps.c.name == bindparam("b_name"), due).values(began_at=now())
+        return conn.execute(claimed, parameters).rowcount == 1
+
+    try:
+        return db.transaction(work)
+    except IntegrityError:  # another worker made the row in between, and does the sweep
+        return False
+
+
+def orphans(db: Database, *, silent_for: float | None, limit: int, clock: dict[str, Any]) -> list[Orphan]:
+    """Running steps whose worker has said goodbye, is unknown, or (`silent_for`) has not been heard of for so long."""
+    gone: list[ColumnElement[bool]] = [workers.c.id.is_(None), workers.c.stopped_at.is_not(None)]
+    parameters = dict(clock)
+    if silent_for is not None:
+        gone.append(workers.c.heartbeat_at < after("b_silent"))
+        parameters["b_silent"] = -silent_for
+    joined = _orphan_select(or_(*gone)).limit(limit)
+    with db.read() as conn:
+        return [_orphan(row) for row in conn.execute(joined, parameters)]
+
+
+def running_on(db: Database, worker_id: str) -> list[Orphan]:
+    """Every step that this worker is said to run."""
+    statement = _orphan_select(steps.c.worker == bindparam("b_worker"))
+    with db.read() as conn:
+        return [_orphan(row) for row in conn.execute(statement, {"b_worker": worker_id})]
+
+
+def overdue(db: Database, *, limit: int, clock: dict[str, Any]) -> list[Orphan]:
+    """Running steps whose deadline has passed."""
+    statement = _orphan_select(and_(steps.c.deadline.is_not(None), steps.c.deadline <= now())).limit(limit)
+    with db.read() as conn:
+        return [_orphan(row) for row in conn.execute(statement, clock)]
+
+
+def one_running(db: Database, key: StepKey, attempt: int) -> Orphan | None:
+    """A step that runs, by key and attempt: what the main process knows of a child's work."""
+    statement = _orphan_select(
+        and_(
+            steps.c.session_id == key.session_id,
+            steps.c.step == key.step,
+            steps.c.item == key.item,
+            steps.c.attempt == attempt,
+        )
+    )
+    with db.read() as conn:
+        row = conn.execute(statement).one_or_none()
+    return None if row is None else _orphan(row)
+
+
+def _orphan_select(condition: ColumnElement[bool]) -> Any:
+    return (
+        select(
+            steps.c.session_id,
+            steps.c.step,
+            steps.c.item,
+            steps.c.token,
+            steps.c.attempt,
+            steps.c.crashes,
+            steps.c.failures,
+            steps.c.task,
+            steps.c.runner,
+            steps.c.worker,
+            heads.c.halt,
+        )
+        .select_from(
+            steps.join(heads, heads.c.session_id == steps.c.session_id).outerjoin(
+                workers, workers.c.id == steps.c.worker
+            )
+        )
+        .where(running(), condition)
+        .order_by(steps.c.session_id, steps.c.step, steps.c.item)
+    )
+
+
+def _orphan(row: Any) -> Orphan:
+    return Orphan(
+        key=StepKey(row.session_id, row.step, row.item),
+        token=row.token,
+        attempt=row.attempt,
+        crashes=row.crashes,
+        failures=row.failures,
+        task=row.task,
+        runner=row.runner,
+        worker=row.worker,
+        halt=row.halt,
+    )
+
+
+#: Rows that one transaction wakes at most, so that claims do not wait long for it.
+_WAKE_BATCH = 500
+_WAKE_NOW = (
+    update(steps)
+    .where(THIS_STEP, steps.c.status == "queued", or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()))
+    .values(wake_at=now())
+)
+
+
+def wake_queued_by(db: Database, worker_ids: Sequence[str], *, clock: dict[str, Any]) -> int:
+    """Make due at once what these dead workers had queued: their messages may never have been sent.
+
+    A step that waits for its retry (nothing was sent yet) goes on waiting.
+    """
+    if not worker_ids:
+        return 0
+    held = select(steps.c.session_id, steps.c.step, steps.c.item).where(
+        steps.c.worker.in_(bindparam("b_workers", expanding=True)),
+        queued(),
+        steps.c.sends > 0,
+        or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()),
+    )
+    return _wake(db, held, {"b_workers": list(worker_ids)}, clock)
+
+
+def wake_oldest(db: Database, count: int, *, clock: dict[str, Any]) -> int:
+    """Make the oldest queued steps due at once: a dead worker may have held so many messages in its memory."""
+    oldest = (
+        select(steps.c.session_id, steps.c.step, steps.c.item)
+        .where(queued(), steps.c.sends == 1, steps.c.wake_at > now())
+        .order_by(steps.c.wake_at)
+        .limit(count)
+    )
+    return _wake(db, oldest, {}, clock)
+
+
+def _wake(db: Database, which: Any, parameters: dict[str, Any], clock: dict[str, Any]) -> int:
+    """Found without locks, then locked one by one in key order: by an index's order it would meet claims head on."""
+    with db.read() as conn:
+        found = sorted(tuple(row) for row in conn.execute(which, clock | parameters))
+    woken = 0
+    for first in range(0, len(found), _WAKE_BATCH):
+        batch = [
+            clock | {"b_session": session_id, "b_step": step, "b_item": item}
+            for session_id, step, item in found[first : first + _WAKE_BATCH]
+        ]
+        woken += db.transaction(partial(_wake_batch, batch=batch))
+    return woken
+
+
+def _wake_batch(conn: Connection, batch: list[dict[str, Any]]) -> int:
+    return int(conn.execute(_WAKE_NOW, batch).rowcount)
+
+
+def forget_workers(db: Database, *, older_than: float, clock: dict[str, Any]) -> int:
+    """Delete rows of workers that ended long ago and own nothing."""
+    owns = exists().where(steps.c.worker == workers.c.id, or_(running(), queued()))
+    statement = delete(workers).where(workers.c.heartbeat_at < after("b_old"), ~owns)
+    result = db.transaction(lambda conn: conn.execute(statement, clock | {"b_old": -older_than}))
+    return int(result.rowcount)

@@ -1,0 +1,208 @@
+"""Bringing a database's tables to a revision, and saying how far they are (R16, R46, R47).
+
+Alembic is imported only when something is to be migrated.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, inspect, select, text
+
+from celery_cascade.errors import ConfigError, SchemaOutOfDate, StoreError, StoreUnavailable
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.models import Base, Meta
+from celery_cascade.persistence.schema import HEAD, REVISIONS, TABLES, VERSION_TABLE, VIEWS
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_REMEDY = "Run: celery -A <app> cascade migrate up"
+_LOCK = 0x63617363616465  # "cascade", as PostgreSQL's advisory locks are numbers
+_MYSQL_LOCK = "concat('cascade_migrate_', md5(database()))"
+_PATIENCE = 60  # seconds to wait for another process's migration on MySQL
+
+
+def upgrade(database: Database, revision: str = "head") -> list[str]:
+    """Bring the tables to a revision. Processes that do it at once take turns; those that come second do nothing.
+
+    Returns:
+        The revisions that this call executed, oldest first; empty when there was nothing to do.
+
+    Raises:
+        SchemaOutOfDate: the database is at a revision that this version of the code does not know.
+    """
+    found = current(database)
+    if found is not None:
+        _check_known(database, found)
+    if found == HEAD and revision in ("head", HEAD):
+        return []
+    return _locked(database, lambda connection: _upgrade_on(connection, revision))
+
+
+def downgrade(database: Database, revision: str) -> list[str]:
+    """Take the tables back to a revision ("base" drops them all, with the sessions in them).
+
+    Returns:
+        The revisions that were undone, newest first.
+    """
+    return _locked(database, lambda connection: _run(connection, "downgrade", revision))
+
+
+def current(database: Database) -> str | None:
+    """The revision of the database's tables; None if there are none of ours."""
+    try:
+        with database.read() as connection:
+            return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    except SchemaOutOfDate:
+        return None
+
+
+def head() -> str:
+    """The revision that this code needs."""
+    return HEAD
+
+
+def pending(database: Database) -> list[str]:
+    """The revisions that `upgrade` would execute, oldest first."""
+    found = current(database)
+    if found is None:
+        return list(REVISIONS)
+    _check_known(database, found)
+    return list(REVISIONS[REVISIONS.index(found) + 1 :])
+
+
+def check(database: Database) -> None:
+    """Pass if the tables are those that this code needs.
+
+    Raises:
+        SchemaOutOfDate: they are missing, older or newer; says what to run.
+    """
+    found = current(database)
+    if found is None:
+        raise SchemaOutOfDate(f"the store {database.shown} has no tables of celery-cascade yet", hint=_REMEDY)
+    _check_known(database, found)
+    if found != HEAD:
+        raise SchemaOutOfDate(
+            f"the store {database.shown} is at revision {found}, this version needs {HEAD}", hint=_REMEDY
+        )
+
+
+def sql(database: Database, revision: str = "head") -> str:
+    """The SQL of an upgrade from nothing, for people who run such things by hand. The database is not asked."""
+    from alembic import command
+
+    output = io.StringIO()
+    config = _config(output_buffer=output)
+    config.attributes["dialect"] = "mariadb" if database.url.get_backend_name() == "mariadb" else database.family
+    command.upgrade(config, revision, sql=True)
+    return output.getvalue()
+
+
+def store_id(database: Database) -> str:
+    """The store's own random id (R158).
+
+    Raises:
+        SchemaOutOfDate: there are no tables yet.
+        StoreError: there are, but the id is gone.
+    """
+    with database.read() as connection:
+        found = connection.execute(select(Meta.value).where(Meta.name == "store_id")).scalar()
+    if found is None:
+        raise StoreError(
+            f"the store {database.shown} has lost its id (cascade_meta holds no store_id)",
+            hint="Look at it with: cascade doctor",
+        )
+    return found
+
+
+def _check_known(database: Database, found: str) -> None:
+    if found not in REVISIONS:
+        raise SchemaOutOfDate(
+            f"the store {database.shown} is at revision {found}, which is newer than this version of celery-cascade "
+            f"({HEAD})",
+            hint="Run: pip install --upgrade celery-cascade",
+        )
+
+
+def _locked(database: Database, work: Any) -> list[str]:
+    """Run `work` while no other process migrates: in one transaction where the database can undo DDL."""
+
+    def locked(connection: Connection) -> list[str]:
+        if database.family == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if database.family != "mysql":  # SQLite's BEGIN IMMEDIATE is the lock
+            return list(work(connection))
+        if connection.execute(text(f"SELECT get_lock({_MYSQL_LOCK}, {_PATIENCE})")).scalar() != 1:
+            raise StoreUnavailable(
+                f"another process has been migrating {database.shown} for {_PATIENCE} s",
+                hint="Wait for it, or look with: SHOW PROCESSLIST",
+            )
+        try:
+            return list(work(connection))
+        finally:
+            connection.execute(text(f"SELECT release_lock({_MYSQL_LOCK})"))
+
+    return database.transaction(locked)
+
+
+def _upgrade_on(connection: Connection, revision: str) -> list[str]:
+    if connection.dialect.name in ("mysql", "mariadb"):
+        _clear_half_made(connection)
+    return _run(connection, "upgrade", revision)
+
+
+def _clear_half_made(connection: Connection) -> None:
+    """Drop what a first migration left that died on the way: MySQL cannot undo DDL. Only if it holds no row."""
+    inspector = inspect(connection)
+    tables = [name for name in TABLES if inspector.has_table(name)]
+    stamped = (
+        inspector.has_table(VERSION_TABLE)
+        and connection.execute(
+            text(f"SELECT count(*) FROM {VERSION_TABLE}")  # noqa: S608
+        ).scalar()
+    )
+    if stamped or not tables:
+        return
+    for name in tables:
+        if (
+            name not in ("cascade_meta", "cascade_sweeps")
+            and connection.execute(
+                text(f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608
+            ).first()
+        ):
+            raise StoreError(
+                f"there is a table {name} with rows in it, but no revision in {VERSION_TABLE}",
+                hint="If it is another application's, give celery-cascade a database of its own; "
+                f"if it is ours, restore {VERSION_TABLE} from a backup",
+            )
+    for view in VIEWS:
+        connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
+    Base.metadata.drop_all(connection)
+
+
+def _run(connection: Connection, verb: str, revision: str) -> list[str]:
+    try:
+        from alembic import command
+    except ModuleNotFoundError as error:
+        raise ConfigError("alembic is not installed", hint="Run: pip install alembic") from error
+
+    done: list[str] = []
+
+    def note(*, step: Any, **_: Any) -> None:
+        done.append(step.up_revision_id)
+
+    config = _config()
+    config.attributes.update(connection=connection, on_version_apply=note)
+    getattr(command, verb)(config, revision)
+    return done
+
+
+def _config(**options: Any) -> Config:
+    from alembic.config import Config
+
+    config = Config(**options)
+    config.set_main_option("script_location", "celery_cascade:migrations")
+    config.set_main_option("path_separator", "os")
+    return config

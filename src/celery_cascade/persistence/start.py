@@ -1,0 +1,192 @@
+"""Starting: definition, session, head, first steps and joins in one transaction, before any message."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, null, select
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from celery_cascade.errors import SessionConflict
+from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import NewSession, NewStep
+from celery_cascade.persistence.tables import definitions, heads, sessions, steps
+
+
+def start_session(
+    db: Database,
+    new: NewSession,
+    rows: Sequence[NewStep],
+    *,
+    worker: str | None,
+    resend_after: float | None,
+    clock: dict[str, Any],
+) -> bool:
+    """Write a session. True if this call (or an earlier try of it, known by its nonce) wrote it.
+
+    Raises:
+        SessionConflict: the session id or the idempotency key is taken.
+    """
+
+    def work(conn: Connection) -> None:
+        if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
+            conn.execute(_insert_definition(db.family), clock | _definition_values(new))
+        conn.execute(_INSERT_SESSION, clock | _session_values(new))
+        conn.execute(_head(new), clock | {"expires_in": new.expires_in or 0.0})
+        insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
+
+    for _ in range(_TRIES):
+        try:
+            db.transaction(work)
+            return True
+        except IntegrityError as error:
+            if _nonce_of(db, new.session_id) == new.nonce:
+                return True
+            conflict = _conflict(db, new)
+            if conflict is not None:
+                raise conflict from error
+            refused = error  # whoever had the id is gone, or a prune took the definition under our feet: once more
+    raise refused
+
+
+_TRIES = 3
+_KNOWN = select(definitions.c.digest).where(definitions.c.digest == bindparam("b_digest"))
+_INSERT_SESSION = insert(sessions).values(created_at=now())
+
+
+def _insert_definition(family: str) -> Any:
+    """Insert the bytes, unless another start does at this moment."""
+    if family == "postgresql":
+        return postgresql.insert(definitions).values(first_seen_at=now()).on_conflict_do_nothing()
+    if family == "sqlite":
+        return sqlite.insert(definitions).values(first_seen_at=now()).on_conflict_do_nothing()
+    # A no-op update and not INSERT IGNORE, which would also swallow a value that does not fit.
+    added = mysql.insert(definitions).values(first_seen_at=now())
+    return added.on_duplicate_key_update(digest=definitions.c.digest)
+
+
+def _definition_values(new: NewSession) -> dict[str, Any]:
+    return {"digest": new.digest, "cascade_id": new.cascade_id, "format": new.format, "body": new.body}
+
+
+def _session_values(new: NewSession) -> dict[str, Any]:
+    return {
+        "session_id": new.session_id,
+        "name": new.name,
+        "cascade_id": new.cascade_id,
+        "definition_digest": new.digest,
+        "definition_format": new.format,
+        "input_data": new.input_data,
+        "config_path": new.config_path,
+        "parent_session_id": new.parent_session_id,
+        "parent_step": new.parent_step,
+        "root_session_id": new.root_session_id or new.session_id,
+        "depth": new.depth,
+        "execution_key": new.execution_key,
+        "idempotency_key": new.idempotency_key,
+        "thread_id": new.thread_id,
+        "resource_id": new.resource_id,
+        "tags": new.tags,
+        "trigger": new.trigger,
+        "nonce": new.nonce,
+    }
+
+
+def _head(new: NewSession) -> Any:
+    return insert(heads).values(
+        id=str(uuid.uuid4()),
+        session_id=new.session_id,
+        mode=new.mode,
+        current_phase=new.current_phase,
+        current_step=0,
+        open_steps=new.total_steps - new.closed_steps,
+        total_steps=new.total_steps,
+        created_at=now(),
+        started_at=now(),
+        updated_at=now(),
+        expires_at=null() if new.expires_in is None else after("expires_in"),
+    )
+
+
+_INSERT_STEP = insert(steps).values(
+    session_id=bindparam("b_session"),
+    step=bindparam("step"),
+    item=bindparam("item"),
+    status=bindparam("status"),
+    needs_left=bindparam("needs_left"),
+    task=bindparam("task"),
+    call=bindparam("call"),
+    reason=bindparam("reason"),
+    worker=bindparam("worker"),
+    version=bindparam("b_version"),
+)
+_INSERT = {
+    "queued": _INSERT_STEP.values(sends=1, queued_at=now(), wake_at=after("resend_after")),
+    "driven": _INSERT_STEP.values(sends=1, queued_at=now()),
+    "pending": _INSERT_STEP.values(sends=0),
+    "skipped": _INSERT_STEP.values(sends=0, finished_at=now()),
+}
+
+
+def insert_steps(
+    conn: Connection,
+    session_id: str,
+    rows: Sequence[NewStep],
+    *,
+    version: int,
+    worker: str | None,
+    resend_after: float | None,
+    clock: dict[str, Any],
+) -> None:
+    """Insert step rows, as many statements as there are kinds of them."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kind = "driven" if row.status == "queued" and resend_after is None else row.status
+        values = {
+            "b_session": session_id,
+            "step": row.step,
+            "item": row.item,
+            "status": row.status,
+            "needs_left": row.needs_left,
+            "task": row.task,
+            "call": row.call,
+            "reason": row.reason,
+            "worker": worker if row.status == "queued" else None,
+            "b_version": version,
+        }
+        if kind == "queued":
+            values["resend_after"] = resend_after
+        if kind != "pending":
+            values |= clock
+        kinds.setdefault(kind, []).append(values)
+    for kind, values_list in kinds.items():
+        conn.execute(_INSERT[kind], values_list)
+
+
+def _nonce_of(db: Database, session_id: str) -> str | None:
+    with db.read() as conn:
+        return conn.execute(select(sessions.c.nonce).where(sessions.c.session_id == session_id)).scalar()
+
+
+def _conflict(db: Database, new: NewSession) -> SessionConflict | None:
+    """What the start ran into; None if nothing is there any more."""
+    with db.read() as conn:
+        if new.idempotency_key is not None:
+            taken = conn.execute(
+                select(sessions.c.session_id).where(sessions.c.idempotency_key == new.idempotency_key)
+            ).scalar()
+            if taken is not None:
+                return SessionConflict(
+                    f"idempotency key {new.idempotency_key!r} belongs to session {taken}",
+                    hint=f"Look at it with: cascade show {taken}",
+                )
+        if conn.execute(select(sessions.c.nonce).where(sessions.c.session_id == new.session_id)).first() is None:
+            return None
+    return SessionConflict(
+        f"session {new.session_id} exists already",
+        hint=f"Look at it with: cascade show {new.session_id}; leave the id out to get a new one",
+    )

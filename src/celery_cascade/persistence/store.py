@@ -1,0 +1,283 @@
+"""The store: every transaction of the six rules behind one object. It knows SQL and rows, no plan and no Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery_cascade.persistence import checkpoint, claim, head, liveness, prune, setback, start, views, wake, watching
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.rows import (
+    Checkpoint,
+    ClaimedStep,
+    Moved,
+    NewSession,
+    NewStep,
+    Orphan,
+    QueuedStep,
+    Row,
+    Setback,
+    StepKey,
+    WorkerRow,
+)
+from celery_cascade.states import Halt, SessionStatus, SuspendReason
+
+
+class Store:
+    """The durable side of sessions.
+
+    Args:
+        database: where the tables are.
+        clock: a moment for every statement, for tests; None = the database's own clock.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] | None = None) -> None:
+        self.database = database
+        self._moment = clock
+
+    @property
+    def _clock(self) -> dict[str, Any]:
+        return {"clock": None if self._moment is None else self._moment()}
+
+    # -- a session's way
+    def start(
+        self, new: NewSession, rows: Sequence[NewStep], *, worker: str | None = None, resend_after: float | None = 60.0
+    ) -> bool:
+        """Write a new session; SessionConflict if its id or idempotency key is taken."""
+        return start.start_session(
+            self.database, new, rows, worker=worker, resend_after=resend_after, clock=self._clock
+        )
+
+    def claim(
+        self, key: StepKey, *, attempt: int, token: str, worker: str, runner: str, timeout: float | None = None
+    ) -> ClaimedStep | None:
+        """Take a queued attempt; None if it is not there to be taken."""
+        return claim.claim_step(
+            self.database,
+            key,
+            attempt=attempt,
+            token=token,
+            worker=worker,
+            runner=runner,
+            timeout=timeout,
+            clock=self._clock,
+        )
+
+    def checkpoint(self, done: Checkpoint) -> Moved:
+        """Record a step's end and what follows; ClaimLost for a late writer."""
+        return checkpoint.write_checkpoint(self.database, done, clock=self._clock)
+
+    def setback(self, what: Setback) -> Moved:
+        """Record an attempt that did not succeed; ClaimLost for a late writer."""
+        return setback.write_setback(self.database, what, clock=self._clock)
+
+    def release(
+        self,
+        orphan: Orphan,
+        *,
+        error: str | None,
+        delay: float = 0.0,
+        worker: str | None = None,
+        resend_after: float | None = 60.0,
+        silent_for: float | None = None,
+        crash: bool = True,
+    ) -> bool:
+        """Queue a dead worker's step again; False if another recovery was first or its session halts."""
+        return setback.release_orphan(
+            self.database,
+            orphan.key,
+            orphan.token,
+            error=error,
+            delay=delay,
+            worker=worker,
+            resend_after=resend_after,
+            silent_for=silent_for,
+            crash=crash,
+            clock=self._clock,
+        )
+
+    def park(
+        self,
+        orphan: Orphan,
+        *,
+        reason: SuspendReason | None,
+        error: str | None = None,
+        silent_for: float | None = None,
+    ) -> bool:
+        """Take a dead worker's step without queueing it; settle the session afterwards."""
+        return head.park_orphan(
+            self.database,
+            orphan.key,
+            orphan.token,
+            reason=reason,
+            error=error,
+            silent_for=silent_for,
+            clock=self._clock,
+        )
+
+    def halt(self, session_id: str, halt: Halt, reason: str | None, action: Action | None = None) -> SessionStatus:
+        """Ask a session to end or suspend; settle it afterwards. Returns the status found."""
+        return head.halt_session(self.database, session_id, halt, reason, action, clock=self._clock)
+
+    def settle(self, session_id: str, *, output: str | None = None, error: str | None = None) -> SessionStatus | None:
+        """Write a session's end if nothing of it is left to run; None if it is not there yet."""
+        return head.settle_session(self.database, session_id, output=output, error=error, clock=self._clock)
+
+    def revive(
+        self,
+        session_id: str,
+        action: Action | None = None,
+        *,
+        worker: str | None = None,
+        resend_after: float | None = 60.0,
+    ) -> tuple[SessionStatus, list[QueuedStep]]:
+        """Queue the parked and failed steps of a suspended or failed session."""
+        return head.revive_session(
+            self.database, session_id, action, worker=worker, resend_after=resend_after, clock=self._clock
+        )
+
+    # -- due steps
+    def take_due(self, *, worker: str | None, first: float, limit: int = 200) -> list[QueuedStep]:
+        """Take what is due; publish it afterwards."""
+        return wake.take_due(self.database, worker=worker, first=first, limit=limit, clock=self._clock)
+
+    def wake_later(self, key: StepKey, delay: float) -> None:
+        """Send a queued step's message again in `delay` seconds."""
+        wake.wake_later(self.database, key, delay, clock=self._clock)
+
+    def queued_steps(self, session_id: str) -> list[QueuedStep]:
+        """The steps of one session that are ready to run."""
+        return wake.queued_steps(self.database, session_id, clock=self._clock)
+
+    def unsettled(self, limit: int = 200) -> list[str]:
+        """Sessions whose end was not written."""
+        return wake.unsettled(self.database, limit=limit)
+
+    def past_expiry(self, limit: int = 200) -> list[str]:
+        """Sessions whose `expires_at` has passed."""
+        return wake.past_expiry(self.database, limit=limit, clock=self._clock)
+
+    # -- who is alive
+    def add_worker(self, worker: WorkerRow) -> None:
+        """Write the row of a worker that begins."""
+        liveness.add_worker(self.database, worker, clock=self._clock)
+
+    def beat(self, worker_id: str) -> bool:
+        """A heartbeat; False if the worker's row is gone."""
+        return liveness.beat(self.database, worker_id, clock=self._clock)
+
+    def stop_worker(self, worker_id: str) -> bool:
+        """A worker's goodbye, or its certain death; True the first time."""
+        return liveness.stop_worker(self.database, worker_id, clock=self._clock)
+
+    def running_workers(self) -> list[WorkerRow]:
+        """Workers that have not said goodbye."""
+        return liveness.running_workers(self.database, clock=self._clock)
+
+    def begin_sweep(self, name: str, interval: float) -> bool:
+        """Whether this caller does the sweep now."""
+        return liveness.begin_sweep(self.database, name, interval, clock=self._clock)
+
+    def orphans(self, *, silent_for: float | None, limit: int = 200) -> list[Orphan]:
+        """Running steps whose worker is dead."""
+        return liveness.orphans(self.database, silent_for=silent_for, limit=limit, clock=self._clock)
+
+    def running_on(self, worker_id: str) -> list[Orphan]:
+        """Running steps of one worker."""
+        return liveness.running_on(self.database, worker_id)
+
+    def one_running(self, key: StepKey, attempt: int) -> Orphan | None:
+        """A running step by key and attempt."""
+        return liveness.one_running(self.database, key, attempt)
+
+    def overdue(self, limit: int = 200) -> list[Orphan]:
+        """Running steps past their deadline."""
+        return liveness.overdue(self.database, limit=limit, clock=self._clock)
+
+    def wake_queued_by(self, worker_ids: Sequence[str]) -> int:
+        """Make due what dead workers had queued."""
+        return liveness.wake_queued_by(self.database, worker_ids, clock=self._clock)
+
+    def wake_oldest(self, count: int) -> int:
+        """Make due the oldest queued steps, which a dead worker may have held."""
+        return liveness.wake_oldest(self.database, count, clock=self._clock)
+
+    def forget_workers(self, older_than: float) -> int:
+        """Delete rows of workers that ended long ago."""
+        return liveness.forget_workers(self.database, older_than=older_than, clock=self._clock)
+
+    # -- reading
+    def session(self, session_id: str) -> Row:
+        """One session, whole; SessionNotFound."""
+        return views.session_row(self.database, session_id)
+
+    def head(self, session_id: str) -> Row:
+        """The moving head; SessionNotFound."""
+        return views.head_row(self.database, session_id)
+
+    def sessions(self, wanted: views.SessionFilter) -> list[Row]:
+        """A page of sessions, newest first."""
+        return views.session_rows(self.database, wanted)
+
+    def count(self, wanted: views.SessionFilter) -> int:
+        """How many sessions a filter finds."""
+        return views.count_sessions(self.database, wanted)
+
+    def definition(self, digest: str) -> Row:
+        """A stored definition."""
+        return views.definition_of(self.database, digest)
+
+    def steps(self, session_id: str) -> list[Row]:
+        """The step rows of a session."""
+        return views.step_rows(self.database, session_id)
+
+    def attempts(self, session_id: str) -> list[Row]:
+        """The attempts of a session that did not succeed."""
+        return views.attempt_rows(self.database, session_id)
+
+    def actions(self, session_id: str) -> list[Row]:
+        """What operators did to a session."""
+        return views.action_rows(self.database, session_id)
+
+    def outputs(self, session_id: str, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
+        """Status and output text of these steps."""
+        return views.outputs_of(self.database, session_id, names)
+
+    def step_changes(self, session_id: str, since: int) -> list[Row]:
+        """The steps that changed after a version and those that are open, without payloads."""
+        return watching.step_changes(self.database, session_id, since)
+
+    def held_by(self, worker_ids: Collection[str]) -> set[str]:
+        """The sessions of which these workers run or have queued a step."""
+        return watching.held_by(self.database, worker_ids)
+
+    def last_sign_of_life(self) -> float | None:
+        """Seconds since any worker was last heard of."""
+        return watching.last_sign_of_life(self.database, clock=self._clock)
+
+    def open_counts(self) -> dict[str, int]:
+        """Status -> number of sessions."""
+        return views.open_counts(self.database)
+
+    def now(self) -> datetime:
+        """The database's time."""
+        return views.database_now(self.database, self._clock)
+
+    # -- retention
+    def prunable(self, ages: Mapping[str, timedelta | None], *, keep_last: int, limit: int) -> list[tuple[str, str]]:
+        """Finished sessions that may go."""
+        return prune.prunable(self.database, ages, keep_last=keep_last, limit=limit, clock=self._clock)
+
+    def delete_sessions(self, session_ids: list[str]) -> int:
+        """Delete finished sessions."""
+        return prune.delete_sessions(self.database, session_ids)
+
+    def delete_session(self, session_id: str) -> None:
+        """Delete one session whatever its status."""
+        prune.delete_session(self.database, session_id)
+
+    def forget_definitions(self, limit: int = 1000) -> int:
+        """Delete definitions that nothing refers to."""
+        return prune.forget_definitions(self.database, limit=limit, clock=self._clock)

@@ -1,0 +1,128 @@
+"""Column types that mean the same on SQLite, PostgreSQL, MySQL and MariaDB (DESIGN.md section 5)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, String, Text
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from celery_cascade.persistence import codec
+
+MYSQL_FAMILY = ("mysql", "mariadb")  # both names: a `mariadb+…` URL has a dialect of its own
+
+#: Text of any length; MySQL's TEXT would end at 64 KB.
+LongText: TypeEngine[str] = Text().with_variant(mysql.LONGTEXT(collation="utf8mb4_bin"), *MYSQL_FAMILY)
+
+
+def Identifier(length: int) -> TypeEngine[str]:  # noqa: N802 - stands where a type stands
+    """Ids and names. Compared byte by byte: MySQL's own collations hold 'Charge' and 'charge' for the same."""
+    return String(length).with_variant(mysql.VARCHAR(length, collation="utf8mb4_bin"), *MYSQL_FAMILY)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment. Aware in and aware UTC out, with microseconds, whatever the server's or the session's time zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in MYSQL_FAMILY:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sqlite.DATETIME())  # type: ignore[no-untyped-call]
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError(
+                f"{value!r} has no time zone, so nobody can say which moment it is; use datetime.now(timezone.utc)"
+            )
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Json(TypeDecorator[Any]):
+    """A value through our codec; None is NULL. On MySQL it is text: its JSON type rewrites numbers and key order."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in MYSQL_FAMILY:
+            return dialect.type_descriptor(mysql.LONGTEXT(collation="utf8mb4_bin"))
+        return dialect.type_descriptor(JSON(none_as_null=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if dialect.name in MYSQL_FAMILY:
+            return codec.encode(value, what="value")
+        return codec.to_plain(value, what="value")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        return codec.decode(value) if dialect.name in MYSQL_FAMILY else codec.from_plain(value)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+class _UtcNow(ColumnElement[datetime]):
+    """The database's time as a column default."""
+
+    inherit_cache = True
+    type = UtcDateTime()
+
+
+def utc_now_default() -> ColumnElement[datetime]:
+    """A server default: the moment of the INSERT by the database's clock, for raw SQL too (R33)."""
+    return _UtcNow()
+
+
+class _StatementTime(_UtcNow):
+    """The database's time in an UPDATE: PostgreSQL's now() would stand still for a whole transaction."""
+
+    inherit_cache = True
+
+
+def statement_time() -> ColumnElement[datetime]:
+    """The moment of the statement by the database's clock, as `onupdate` of a column."""
+    return _StatementTime()
+
+
+@compiles(_StatementTime)
+def _statement_time_postgresql(_element: _StatementTime, _compiler: Any, **_kw: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(_UtcNow)
+def _utc_now_postgresql(_element: _UtcNow, _compiler: Any, **_kw: Any) -> str:
+    return "now()"
+
+
+@compiles(_StatementTime, *MYSQL_FAMILY)
+@compiles(_UtcNow, *MYSQL_FAMILY)
+def _utc_now_mysql(_element: _UtcNow, _compiler: Any, **_kw: Any) -> str:
+    return "(utc_timestamp(6))"
+
+
+@compiles(_StatementTime, "sqlite")
+@compiles(_UtcNow, "sqlite")
+def _utc_now_sqlite(_element: _UtcNow, _compiler: Any, **_kw: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f000','now'))"

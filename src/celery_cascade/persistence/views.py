@@ -1,0 +1,200 @@
+"""Reading: sessions, steps, attempts and outputs as plain rows. Lists never load payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, bindparam, func, or_, select
+
+from celery_cascade.errors import SessionNotFound
+from celery_cascade.persistence.clock import now
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import Row
+from celery_cascade.persistence.tables import actions, attempts, definitions, heads, sessions, steps, workers
+
+_HEAD_COLUMNS = (
+    heads.c.mode,
+    heads.c.status,
+    heads.c.status_reason,
+    heads.c.halt,
+    heads.c.current_phase,
+    heads.c.current_step,
+    heads.c.open_steps,
+    heads.c.total_steps,
+    heads.c.version,
+    heads.c.pinned,
+    heads.c.started_at,
+    heads.c.updated_at,
+    heads.c.finished_at,
+    heads.c.expires_at,
+)
+_SESSION_COLUMNS = (
+    sessions.c.session_id,
+    sessions.c.cascade_id,
+    sessions.c.name,
+    sessions.c.definition_digest,
+    sessions.c.definition_format,
+    sessions.c.config_path,
+    sessions.c.parent_session_id,
+    sessions.c.depth,
+    sessions.c.thread_id,
+    sessions.c.resource_id,
+    sessions.c.execution_key,
+    sessions.c.tags,
+    sessions.c.trigger,
+    sessions.c.created_at,
+)
+_JOINED = sessions.join(heads, heads.c.session_id == sessions.c.session_id)
+_ONE = (
+    select(*_SESSION_COLUMNS, *_HEAD_COLUMNS, sessions.c.input_data, sessions.c.nonce, heads.c.output, heads.c.error)
+    .select_from(_JOINED)
+    .where(sessions.c.session_id == bindparam("b_session"))
+)
+_HEAD = select(*_HEAD_COLUMNS).where(heads.c.session_id == bindparam("b_session"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions a list shows; None = any. Newest first; `before` is the cursor."""
+
+    status: Sequence[str] | None = None
+    cascade: str | None = None
+    mode: str | None = None
+    resource_id: str | None = None
+    execution_key: str | None = None
+    since: datetime | None = None
+    before: tuple[datetime, str] | None = None
+    prefix: str | None = None
+    limit: int = 50
+
+
+def not_found(db: Database, session_id: str) -> SessionNotFound:
+    """The error for an id that is not there (R114)."""
+    with db.read() as conn:
+        count = conn.execute(select(func.count()).select_from(sessions)).scalar()
+    return SessionNotFound(
+        f"Session '{session_id}' not found. Available sessions: {count}", hint="List them with: cascade ls"
+    )
+
+
+def session_row(db: Database, session_id: str) -> Row:
+    """One session, whole. Raises SessionNotFound."""
+    with db.read() as conn:
+        row = conn.execute(_ONE, {"b_session": session_id}).mappings().one_or_none()
+    if row is None:
+        raise not_found(db, session_id)
+    return row
+
+
+def head_row(db: Database, session_id: str) -> Row:
+    """The moving head alone. Raises SessionNotFound."""
+    with db.read() as conn:
+        row = conn.execute(_HEAD, {"b_session": session_id}).mappings().one_or_none()
+    if row is None:
+        raise not_found(db, session_id)
+    return row
+
+
+def session_rows(db: Database, wanted: SessionFilter) -> list[Row]:
+    """A page of sessions, newest first, without inputs and outputs."""
+    statement = select(*_SESSION_COLUMNS, *_HEAD_COLUMNS).select_from(_JOINED).where(*_conditions(wanted))
+    statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.session_id.desc()).limit(wanted.limit)
+    with db.read() as conn:
+        return list(conn.execute(statement).mappings())
+
+
+def count_sessions(db: Database, wanted: SessionFilter) -> int:
+    """How many sessions a filter finds, its limit and cursor left aside."""
+    statement = select(func.count()).select_from(_JOINED).where(*_conditions(wanted))
+    with db.read() as conn:
+        return int(conn.execute(statement).scalar() or 0)
+
+
+def _conditions(wanted: SessionFilter) -> list[Any]:
+    found: list[Any] = []
+    if wanted.status is not None:
+        found.append(heads.c.status.in_(list(wanted.status)))
+    for column, value in (
+        (sessions.c.cascade_id, wanted.cascade),
+        (heads.c.mode, wanted.mode),
+        (sessions.c.resource_id, wanted.resource_id),
+        (sessions.c.execution_key, wanted.execution_key),
+    ):
+        if value is not None:
+            found.append(column == value)
+    if wanted.since is not None:
+        found.append(sessions.c.created_at >= wanted.since)
+    if wanted.prefix is not None:
+        # LIKE finds the range in the index, but not every database takes the case of letters seriously there.
+        found.append(sessions.c.session_id.startswith(wanted.prefix, autoescape=True))
+        found.append(func.substr(sessions.c.session_id, 1, len(wanted.prefix)) == wanted.prefix)
+    if wanted.before is not None:
+        at, session_id = wanted.before
+        older = and_(sessions.c.created_at == at, sessions.c.session_id < session_id)
+        found.append(or_(sessions.c.created_at < at, older))
+    return found
+
+
+def definition_of(db: Database, digest: str) -> Row:
+    """The stored definition: cascade id, format, body."""
+    with db.read() as conn:
+        return conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one()
+
+
+def step_rows(db: Database, session_id: str) -> list[Row]:
+    """Every step row of a session with the node name of its worker."""
+    statement = (
+        select(steps, workers.c.nodename)
+        .select_from(steps.outerjoin(workers, workers.c.id == steps.c.worker))
+        .where(steps.c.session_id == bindparam("b_session"))
+        .order_by(steps.c.queued_at.is_(None), steps.c.queued_at, steps.c.step, steps.c.item)
+    )
+    with db.read() as conn:
+        return list(conn.execute(statement, {"b_session": session_id}).mappings())
+
+
+def attempt_rows(db: Database, session_id: str) -> list[Row]:
+    """Every attempt that did not succeed, oldest first."""
+    statement = (
+        select(attempts, workers.c.nodename)
+        .select_from(attempts.outerjoin(workers, workers.c.id == attempts.c.worker))
+        .where(attempts.c.session_id == bindparam("b_session"))
+        .order_by(attempts.c.finished_at, attempts.c.step, attempts.c.attempt)
+    )
+    with db.read() as conn:
+        return list(conn.execute(statement, {"b_session": session_id}).mappings())
+
+
+def action_rows(db: Database, session_id: str) -> list[Row]:
+    """What operators did to a session, oldest first."""
+    statement = select(actions).where(actions.c.session_id == bindparam("b_session")).order_by(actions.c.version)
+    with db.read() as conn:
+        return list(conn.execute(statement, {"b_session": session_id}).mappings())
+
+
+def outputs_of(db: Database, session_id: str, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
+    """Step id -> (status, output as JSON text) for these steps."""
+    if not names:
+        return {}
+    statement = select(steps.c.step, steps.c.status, steps.c.output).where(
+        steps.c.session_id == bindparam("b_session"), steps.c.item == -1, steps.c.step.in_(list(names))
+    )
+    with db.read() as conn:
+        return {row.step: (row.status, row.output) for row in conn.execute(statement, {"b_session": session_id})}
+
+
+def open_counts(db: Database) -> dict[str, int]:
+    """Status -> number of sessions."""
+    statement = select(heads.c.status, func.count().label("n")).group_by(heads.c.status)
+    with db.read() as conn:
+        return {row.status: row.n for row in conn.execute(statement)}
+
+
+def database_now(db: Database, clock: dict[str, Any]) -> datetime:
+    """What time the database has."""
+    with db.read() as conn:
+        value: datetime = conn.execute(select(now()), clock).scalar_one()
+    return value

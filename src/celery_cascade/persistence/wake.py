@@ -1,0 +1,141 @@
+"""Due steps: retries whose moment has come and messages that nobody claimed. Taken first, published after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Float, Integer, and_, bindparam, case, cast, literal, select, update
+
+from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import QueuedStep, StepKey
+from celery_cascade.persistence.tables import THIS_STEP, heads, queued, running, steps
+
+#: No wait between two sends of one message is longer (seconds).
+LONGEST_RESEND = 3600.0
+
+_DUE = (
+    select(
+        steps.c.session_id,
+        steps.c.step,
+        steps.c.item,
+        steps.c.attempt,
+        steps.c.epoch,
+        steps.c.retries,
+        steps.c.sends,
+        steps.c.task,
+    )
+    .where(steps.c.wake_at <= now(), queued())
+    .order_by(steps.c.wake_at)
+)
+#: Doublings after which every delay is over the longest, however short the first: 2**30 would overflow an integer.
+_DOUBLINGS = 29
+# Doubling by shift and not by power: SQLite may be built without the mathematical functions.
+_DELAY = case(
+    (steps.c.sends > _DOUBLINGS, literal(LONGEST_RESEND)),
+    else_=bindparam("b_first", type_=Float()) * cast(literal(1).op("<<")(steps.c.sends), Integer),
+)
+_CAPPED = case((_DELAY > LONGEST_RESEND, LONGEST_RESEND), else_=_DELAY)
+
+
+def _taken(next_moment: Any) -> Any:
+    # `sends` comes last: MySQL reads a column that the same UPDATE has already set as its new value.
+    return (
+        update(steps)
+        .where(THIS_STEP, queued(), steps.c.sends == bindparam("b_sends"), steps.c.wake_at <= now())
+        .ordered_values(
+            (steps.c.wake_at, next_moment),
+            (steps.c.worker, bindparam("b_worker")),
+            (steps.c.sends, steps.c.sends + 1),
+        )
+    )
+
+
+_TAKE = _taken(after(_CAPPED))
+# A retry's first message is no resend: its delay starts at the beginning.
+_TAKE_FIRST = _taken(after("b_first"))
+
+
+def take_due(db: Database, *, worker: str | None, first: float, limit: int, clock: dict[str, Any]) -> list[QueuedStep]:
+    """Take queued steps whose `wake_at` has passed and push their next moment back; the caller then publishes.
+
+    Args:
+        first: seconds until the first resend of a message; each later one waits twice as long, at most an hour.
+    """
+    with db.read() as conn:
+        due = conn.execute(_DUE.limit(limit), clock).all()
+    if not due:
+        return []
+
+    def work(conn: Connection) -> list[QueuedStep]:
+        return [_queued(row) for row in sorted(due) if _take(conn, row, worker, first, clock)]
+
+    return db.transaction(work)
+
+
+def _take(conn: Connection, row: Any, worker: str | None, first: float, clock: dict[str, Any]) -> bool:
+    parameters = clock | {
+        "b_session": row.session_id,
+        "b_step": row.step,
+        "b_item": row.item,
+        "b_sends": row.sends,
+        "b_worker": worker,
+        "b_first": first,
+    }
+    return conn.execute(_TAKE if row.sends else _TAKE_FIRST, parameters).rowcount == 1
+
+
+def _queued(row: Any) -> QueuedStep:
+    return QueuedStep(
+        key=StepKey(row.session_id, row.step, row.item),
+        task=row.task,
+        attempt=row.attempt,
+        epoch=row.epoch,
+        retries=row.retries,
+    )
+
+
+def wake_later(db: Database, key: StepKey, delay: float, *, clock: dict[str, Any]) -> None:
+    """Try a step's message again in `delay` seconds: its publish failed, or nobody here knows its task."""
+    statement = update(steps).where(THIS_STEP, queued()).values(wake_at=after("b_delay"))
+    parameters = clock | {
+        "b_session": key.session_id,
+        "b_step": key.step,
+        "b_item": key.item,
+        "b_delay": delay,
+    }
+    db.transaction(lambda conn: conn.execute(statement, parameters))
+
+
+def queued_steps(db: Database, session_id: str, *, clock: dict[str, Any]) -> list[QueuedStep]:
+    """The queued steps of one session that are ready to run now: for whoever drives it in this process."""
+    ready = and_(queued(), (steps.c.sends > 0) | (steps.c.wake_at <= now()))
+    statement = select(*_DUE.selected_columns).where(steps.c.session_id == bindparam("b_session"), ready)
+    with db.read() as conn:
+        rows = conn.execute(statement.order_by(steps.c.queued_at, steps.c.step), clock | {"b_session": session_id})
+        return [_queued(row) for row in rows]
+
+
+def unsettled(db: Database, *, limit: int) -> list[str]:
+    """Active sessions whose end was not written: every step ended, or they halt and nothing runs any more."""
+    runs = select(literal(1)).where(steps.c.session_id == heads.c.session_id, running()).exists()
+    ended = (heads.c.open_steps == 0) | (heads.c.halt.is_not(None) & ~runs)
+    halted_elsewhere = heads.c.halt.is_not(None) & heads.c.status.in_(["suspended", "failed"])
+    statement = select(heads.c.session_id).where(((heads.c.status == "active") & ended) | halted_elsewhere).limit(limit)
+    with db.read() as conn:
+        return list(conn.execute(statement).scalars())
+
+
+def past_expiry(db: Database, *, limit: int, clock: dict[str, Any]) -> list[str]:
+    """Active and suspended sessions whose `expires_at` has passed and that were not told so yet."""
+    statement = (
+        select(heads.c.session_id)
+        .where(
+            heads.c.expires_at <= now(),
+            heads.c.status.in_(["active", "suspended"]),
+            (heads.c.halt.is_(None)) | (heads.c.halt.not_in(["expired", "cancelled"])),
+        )
+        .limit(limit)
+    )
+    with db.read() as conn:
+        return list(conn.execute(statement, clock).scalars())

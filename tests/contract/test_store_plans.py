@@ -1,0 +1,234 @@
+"""EXPLAIN: every scan has its index, on each database, with a few thousand rows (STYLE 10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from contract.kit import NOON, Kit, worker_row
+from contract.traffic import watched
+from sqlalchemy import insert, text
+
+from celery_cascade.persistence import tables
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.models import Base
+from celery_cascade.persistence.rows import StepKey
+from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.states import Halt
+
+SESSIONS = 4000
+LIVE = 20  #: of them active
+DAYS = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def grown(contract_database: Database) -> Iterator[Kit]:
+    """Thousands of finished sessions, a few that live, as after some weeks."""
+    kit = Kit(contract_database)
+    grow(contract_database)
+    kit.store.add_worker(worker_row("alive"))
+    kit.store.add_worker(worker_row("dead"))
+    kit.store.stop_worker("dead")
+    yield kit
+    Kit(contract_database)  # empties it for the tests of other modules
+
+
+def grow(database: Database) -> None:
+    numbers = range(SESSIONS)
+
+    def live(number: int) -> bool:
+        return number >= SESSIONS - LIVE
+
+    began = [NOON - timedelta(minutes=SESSIONS - number) for number in numbers]
+    sessions = [
+        {
+            "session_id": f"s{number:05}",
+            "cascade_id": f"cascade{number % 40}",
+            "root_session_id": f"s{number:05}",
+            "resource_id": f"r{number % 50}",
+            "input_data": "{}",
+            "created_at": began[number],
+        }
+        for number in numbers
+    ]
+    heads = [
+        {
+            "id": f"h{number:05}",
+            "session_id": f"s{number:05}",
+            "mode": "cascade",
+            "status": "active" if live(number) else ("failed" if number % 100 == 0 else "completed"),
+            "open_steps": 3 if live(number) else 0,
+            "total_steps": 4,
+            "created_at": began[number],
+            "updated_at": began[number],
+            "finished_at": None if live(number) else began[number] + timedelta(seconds=30),
+            "version": 4,
+        }
+        for number in numbers
+    ]
+    steps = [
+        {
+            "session_id": f"s{number:05}",
+            "step": f"step{place}",
+            "item": -1,
+            "status": status,
+            "task": "shop.task",
+            "worker": "alive" if number % 2 else "dead",
+            "token": "t" if status == "running" else None,
+            "wake_at": NOON + timedelta(seconds=60) if status == "queued" else None,
+            "deadline": NOON + timedelta(seconds=60) if status == "running" else None,
+            "finished_at": began[number] if status == "succeeded" else None,
+            "queued_at": began[number],
+        }
+        for number in numbers
+        for place, status in enumerate(
+            ("succeeded", "running", "queued", "pending") if live(number) else ("succeeded",) * 4
+        )
+    ]
+
+    def work(conn: Any) -> None:
+        conn.execute(insert(tables.sessions), sessions)
+        conn.execute(insert(tables.heads), heads)
+        conn.execute(insert(tables.steps), steps)
+
+    database.transaction(work)
+    for table in Base.metadata.sorted_tables:
+        analyze = {"sqlite": "ANALYZE", "postgresql": "ANALYZE", "mysql": "ANALYZE TABLE"}[database.family]
+        with database.autocommit() as conn:
+            conn.execute(text(f"{analyze} {table.name}")).close()
+
+
+# -- what the planner says: the tables that are read from end to end, and the indexes that are used
+def explained(kit: Kit, call: Callable[[], Any]) -> tuple[set[str], set[str]]:
+    with watched() as traffic:
+        call()
+    reader = {"sqlite": _sqlite_plan, "postgresql": _postgresql_plan, "mysql": _mysql_plan}[kit.database.family]
+    scanned: set[str] = set()
+    used: set[str] = set()
+    with kit.database.read() as conn:
+        for sql, parameters in traffic.statements:
+            if isinstance(parameters, list):
+                parameters = parameters[0]  # noqa: PLW2901 - one of many
+            reader(conn, sql, parameters, scanned, used)
+    return scanned, used
+
+
+def _sqlite_plan(conn: Any, sql: str, parameters: Any, scanned: set[str], used: set[str]) -> None:
+    for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters):
+        words = row.detail.split()
+        if words[0] == "SCAN" and "INDEX" not in words:
+            scanned.add(words[1])
+        if "INDEX" in words:
+            used.add(words[words.index("INDEX") + 1])
+
+
+def _postgresql_plan(conn: Any, sql: str, parameters: Any, scanned: set[str], used: set[str]) -> None:
+    (found,) = conn.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {sql}", parameters).scalars()
+    nodes = [part["Plan"] for part in (json.loads(found) if isinstance(found, str) else found)]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if node["Node Type"] == "Seq Scan":
+            scanned.add(node["Relation Name"])
+        if "Index Name" in node:
+            used.add(node["Index Name"])
+
+
+def _mysql_plan(conn: Any, sql: str, parameters: Any, scanned: set[str], used: set[str]) -> None:
+    if sql.startswith("INSERT") and "SELECT" not in sql:
+        return
+    for row in conn.exec_driver_sql(f"EXPLAIN {sql}", parameters).mappings():
+        if row["key"]:
+            used.update(row["key"].split(","))
+        if row["table"] and row["type"] in ("ALL", "index") and int(row["rows"] or 0) > 100:
+            scanned.add(row["table"])
+
+
+PRIMARY = {
+    "sqlite": "sqlite_autoindex_session_steps_1",
+    "postgresql": "pk_session_steps",
+    "mysql": "PRIMARY",
+}
+LIVE_SESSION = f"s{SESSIONS - 1:05}"
+
+
+def test_a_claim_finds_its_step_by_the_primary_key(grown: Kit) -> None:
+    key = StepKey(LIVE_SESSION, "step2")
+    scanned, used = explained(
+        grown, lambda: grown.store.claim(key, attempt=9, token="t", worker="w", runner="r", timeout=None)
+    )
+    assert scanned == set()
+    assert used == {PRIMARY[grown.database.family]}
+
+
+def test_a_checkpoint_a_failure_and_a_release_scan_nothing(grown: Kit) -> None:
+    session = grown.start(total=3)
+    for call in (
+        lambda: grown.run(session, "a", "b"),
+        lambda: grown.fail(grown.claim(session, "b"), 5.0),
+        lambda: (grown.claim(session, "b"), grown.store.release(grown.orphan(session, "b"), error=None, silent_for=15)),
+        lambda: grown.store.halt(session, Halt.SUSPENDED, "operator"),
+        lambda: grown.store.settle(session),
+        lambda: grown.store.revive(session),
+    ):
+        scanned, _ = explained(grown, call)
+        assert not scanned & {"session_steps", "session_states", "cascade_sessions", "step_attempts"}
+    grown.store.delete_session(session)
+
+
+SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
+    "orphans of who said goodbye": (lambda kit: kit.store.orphans(silent_for=None), {"ix_session_steps_owner"}),
+    "orphans by age": (lambda kit: kit.store.orphans(silent_for=15), {"ix_session_steps_owner"}),
+    "due steps": (lambda kit: kit.store.take_due(worker="w", first=60), {"ix_session_steps_wake"}),
+    "overdue steps": (lambda kit: kit.store.overdue(), {"ix_session_steps_deadline"}),
+    "steps of one worker": (lambda kit: kit.store.running_on("alive"), {"ix_session_steps_owner"}),
+    "what a dead worker queued": (lambda kit: kit.store.wake_queued_by(["nobody"]), {"ix_session_steps_owner"}),
+    "oldest queued": (lambda kit: kit.store.wake_oldest(5), {"ix_session_steps_wake"}),
+    "unsettled": (lambda kit: kit.store.unsettled(), set()),
+    "past their expiry": (lambda kit: kit.store.past_expiry(), {"ix_session_states_expires_at"}),
+    "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
+    "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_a_sweep_reads_what_is_alive_and_not_all_that_ever_was(grown: Kit, name: str) -> None:
+    call, indexes = SCANS[name]
+    scanned, used = explained(grown, lambda: call(grown))
+    assert not scanned & {"session_steps", "session_states", "cascade_sessions"}
+    assert indexes <= used
+
+
+PAGES = {
+    "newest": SessionFilter(),
+    "cursor": SessionFilter(before=(NOON - DAYS, "s00000")),
+    "cascade": SessionFilter(cascade="cascade7"),
+    "resource": SessionFilter(resource_id="r7"),
+    "active": SessionFilter(status=["active"]),
+    "since": SessionFilter(since=NOON - timedelta(minutes=30)),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_the_list_reads_a_page(grown: Kit, name: str) -> None:
+    scanned, _ = explained(grown, lambda: grown.store.sessions(PAGES[name]))
+    assert scanned == set()
+
+
+def test_prune_reads_no_steps_and_deletes_by_index(grown: Kit) -> None:
+    """What `keep_last` keeps is counted over heads and sessions; steps are not looked at."""
+    ages = {"completed": 1 * DAYS, "failed": 30 * DAYS}
+    scanned, _ = explained(grown, lambda: grown.store.prunable(ages, keep_last=20, limit=10))
+    assert "session_steps" not in scanned
+
+    scanned, used = explained(grown, lambda: grown.store.prunable(ages, keep_last=0, limit=10))
+    assert not scanned & {"session_steps", "session_states", "cascade_sessions"}
+    assert used & {"ix_session_states_finished_at", "idx_session_states_status", "ix_session_states_status_created_at"}
+
+    found = [session for session, _ in grown.store.prunable(ages, keep_last=20, limit=10)]
+    assert len(found) == 10
+    scanned, _ = explained(grown, lambda: grown.store.delete_sessions(found))
+    assert not scanned & {"session_steps", "session_states", "cascade_sessions"}
