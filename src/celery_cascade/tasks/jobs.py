@@ -1,0 +1,93 @@
+"""Our own Celery tasks (R153, R159), for Beat, for the command line, and for programs that only have `send_task`.
+
+They are plain tasks, no steps. Their results are small, and kept where there is a result backend; none is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from celery.utils.imports import symbol_by_name
+
+from celery_cascade import embedded
+from celery_cascade.errors import UsageError
+from celery_cascade.tasks import recovery
+from celery_cascade.tasks.runtime import Runtime
+
+#: What the tasks call in the layer above, by name, since imports run downwards only: as Celery names what it loads.
+_RESUME = "celery_cascade.sessions.resuming:resume_by_task"
+_START = "celery_cascade.sessions.starting:start"
+_OPTIONS = "celery_cascade.sessions.starting:StartOptions"
+_PRUNE = "celery_cascade.sessions.prune:prune"
+
+NAMES = ("celery_cascade.resume", "celery_cascade.start", "celery_cascade.expire", "celery_cascade.prune")
+
+
+def register_jobs(app: Any, runtime: Runtime) -> None:
+    """Give `app` the four tasks. It is not finalized by this, and its settings are not read."""
+
+    def job(name: str) -> Any:
+        return app.task(name=name, shared=False, ignore_result=False, max_retries=0)
+
+    @job("celery_cascade.resume")
+    def resume(session_id: str | None = None, force: bool = False) -> dict[str, Any]:
+        """Set going again what can go on; with an id and `force`, any session that has not ended.
+
+        Returns {"resumed": [session ids], "skipped": {session id: reason}}.
+        """
+        found: dict[str, Any] = symbol_by_name(_RESUME)(runtime, session_id, force)
+        return found
+
+    @job("celery_cascade.start")
+    def start(name: str, inputs: Mapping[str, Any] | None = None, **options: Any) -> str:
+        """Start a registered cascade by its id; returns the session's id."""
+        options = {"trigger": "task"} | options
+        session_id: str = symbol_by_name(_START)(runtime, registered(runtime, name), inputs, _checked(options))
+        return session_id
+
+    @job("celery_cascade.expire")
+    def expire() -> dict[str, int]:
+        """End the sessions whose `expires_at` has passed."""
+        return {"expired": recovery.expire(runtime)}
+
+    @job("celery_cascade.prune")
+    def prune() -> dict[str, Any]:
+        """Delete sessions past their retention, and what the embedded broker keeps of delivered messages."""
+        report = dataclasses.asdict(symbol_by_name(_PRUNE)(runtime))
+        return report | {"broker_rows": embedded.prune_spent(app)}
+
+
+def registered(runtime: Runtime, name: str) -> str:
+    """A registered name, as it came over the wire. Never a path: whoever may send a message may not choose files.
+
+    Raises:
+        UsageError: there is no such registered cascade.
+    """
+    cascades = getattr(runtime.app, "cascades", None)
+    if name not in runtime.registered and cascades is not None:
+        cascades.register_configured()
+    if name not in runtime.registered:
+        near = difflib.get_close_matches(str(name), runtime.registered, n=1)
+        raise UsageError(
+            f"no cascade is registered as {name!r} in app {runtime.app.main!r}"
+            + (f"; did you mean {near[0]!r}?" if near else ""),
+            hint="Register it where the app is made: cascades.register('order.yaml'), or in cascade_definitions",
+        )
+    return name
+
+
+def _checked(options: dict[str, Any]) -> Any:
+    """The options of a start. Raises UsageError: one of them is none."""
+    make = symbol_by_name(_OPTIONS)
+    known = [field.name for field in dataclasses.fields(make)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            raise UsageError(
+                f"celery_cascade.start has no option {option!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                hint=f"One of: {', '.join(known)}",
+            )
+    return make(**options)

@@ -1,0 +1,52 @@
+"""Errors as stored text: what it was, in JSON that any SQL client reads."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+from celery_cascade.tasks.attempt import NO_ITEM, StepRef
+
+#: Characters of a message or traceback that are kept; a longer one loses its middle.
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 4_000, 20_000
+
+
+def error_text(error: BaseException, ref: StepRef | None = None) -> str:
+    """{"type", "message", "step", "item", "attempt"} of an error."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return problem_text(name, _message(error), ref)
+
+
+def problem_text(kind: str, message: str, ref: StepRef | None = None) -> str:
+    """The same for something that is no exception of ours, such as a killed process."""
+    found: dict[str, Any] = {"type": kind, "message": _cut(message, LONGEST_MESSAGE)}
+    if ref is not None:
+        item = None if ref.item == NO_ITEM else ref.item
+        found |= {"step": ref.step, "item": item, "attempt": ref.attempt}
+    return json.dumps(found)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback, bounded."""
+    return _clean(_cut("".join(traceback.format_exception(error)), LONGEST_TRACEBACK))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001  (a user's __str__ may raise anything)
+        return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n… {len(text) - longest} characters left out …\n{text[-half:]}"
+
+
+def _clean(text: str) -> str:
+    """What every database takes as text: no NUL, no lone surrogate."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

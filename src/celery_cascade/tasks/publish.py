@@ -1,0 +1,123 @@
+"""Sending the messages of steps. A message is a hint: when sending fails, SQL still says queued and wakes again."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from kombu.exceptions import KombuError, OperationalError
+
+from celery_cascade.definition.cascade import Step
+from celery_cascade.errors import CascadeError
+from celery_cascade.persistence.rows import QueuedStep
+from celery_cascade.tasks.attempt import SESSION_HEADER, STEP_HEADER, StepRef
+from celery_cascade.tasks.runtime import Runtime
+
+logger = logging.getLogger("celery_cascade")
+
+#: Seconds until a step whose publish failed is tried again.
+AFTER_FAILED_PUBLISH = 5.0
+
+_NAMESPACE = uuid.UUID("6f3c1c1e-4b0e-5a57-9d7d-0c5b5e9a7c11")
+_driving: ContextVar[bool] = ContextVar("celery_cascade_driving", default=False)
+
+
+@contextmanager
+def driving() -> Iterator[None]:
+    """Inside, nothing is published: whoever is inside runs the steps itself."""
+    token = _driving.set(True)
+    try:
+        yield
+    finally:
+        _driving.reset(token)
+
+
+def is_driving() -> bool:
+    """Whether this context runs steps itself."""
+    return _driving.get()
+
+
+def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
+    """Which attempt a message is about. The task id is a function of the attempt, so a resend bears the same."""
+    key = queued.key
+    name = f"{key.session_id}:{key.step}:{key.item}:{queued.attempt}:{queued.epoch}"
+    return StepRef(
+        store=store_id,
+        session=key.session_id,
+        step=key.step,
+        item=key.item,
+        attempt=queued.attempt,
+        task_id=str(uuid.uuid5(_NAMESPACE, name)),
+    )
+
+
+def headers_of(ref: StepRef) -> dict[str, Any]:
+    """The two headers of a step's message."""
+    return {SESSION_HEADER: ref.session, STEP_HEADER: ref.as_header()}
+
+
+class Publisher:
+    """Sends queued steps to the broker."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def send(self, queued: Iterable[QueuedStep]) -> int:
+        """Send a message for each; one that cannot be sent is woken again soon. Returns how many were sent."""
+        if is_driving():
+            return 0
+        sent = 0
+        for step in queued:
+            try:
+                self._send(step)
+                sent += 1
+            except (OperationalError, KombuError, OSError) as error:
+                self._later(step, error)
+            except CascadeError as error:
+                logger.warning("session %s: step %s not sent: %s", step.key.session_id, step.key.step, error)
+        return sent
+
+    def _send(self, queued: QueuedStep) -> None:
+        ref = step_ref(self._runtime.store_id, queued)
+        facts = self._runtime.facts(queued.key.session_id)
+        self._runtime.app.send_task(
+            queued.task,
+            args=(),
+            kwargs={},
+            task_id=ref.task_id,
+            root_id=ref.session,
+            retries=queued.retries,
+            headers=headers_of(ref),
+            ignore_result=True,
+            add_to_parent=False,
+            serializer="json",
+            **self._options(facts.plan.steps.get(queued.key.step)),
+        )
+
+    def _options(self, step: Step | None) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        queue = (step.queue if step else None) or self._runtime.config.queue
+        if queue:
+            options["queue"] = queue
+        if step is not None and step.priority is not None:
+            options["priority"] = step.priority
+        if step is not None and step.timeout is not None:
+            options["time_limit"] = step.timeout
+        return options
+
+    def _later(self, queued: QueuedStep, error: BaseException) -> None:
+        logger.warning(
+            "session %s: step %s: the broker did not take its message (%s); tried again in %.0f s",
+            queued.key.session_id,
+            queued.key.step,
+            error,
+            AFTER_FAILED_PUBLISH,
+        )
+        try:
+            self._runtime.store.wake_later(queued.key, AFTER_FAILED_PUBLISH)
+        except CascadeError:
+            logger.info("the store is away too; the step is sent again by its own timer")

@@ -1,0 +1,227 @@
+"""Recovery belongs to nobody and to everybody (rule 6): each function may be run by anybody, at any time, twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery_cascade import events
+from celery_cascade.engine.retry import after_failure, crash_delay, error_names
+from celery_cascade.errors import ClaimLost
+from celery_cascade.persistence.rows import ClaimedStep, Moved, Orphan, QueuedStep, Setback, StepKey
+from celery_cascade.states import Halt, SuspendReason
+from celery_cascade.tasks import identity
+from celery_cascade.tasks.attempt import StepRef
+from celery_cascade.tasks.problems import problem_text
+from celery_cascade.tasks.publish import is_driving
+from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.settling import settle
+
+logger = logging.getLogger("celery_cascade")
+
+#: Rows that one look takes at most; the next look takes the rest.
+BATCH = 200
+#: Batches of due steps that one sweep sends at most, so that it ends.
+MOST_BATCHES = 25
+#: What a policy's `errors` may call a timeout of ours.
+TIMEOUT_NAMES = error_names(TimeoutError()) | {"TimeLimitExceeded", "StepTimeout"}
+
+
+@dataclass(slots=True, kw_only=True)
+class RecoveryReport:
+    """What one look for orphans found."""
+
+    workers_gone: int = 0
+    released: int = 0
+    timed_out: int = 0
+    settled: int = 0
+    woken: int = 0
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was something to do."""
+        return any((self.workers_gone, self.released, self.timed_out, self.settled, self.woken))
+
+
+def send_due(runtime: Runtime) -> int:
+    """Send what is due: retries whose moment has come, messages that nobody claimed."""
+    sent = 0
+    for _ in range(MOST_BATCHES):
+        due = runtime.store.take_due(worker=runtime.worker_id, first=runtime.config.resend_after, limit=BATCH)
+        sent += runtime.publisher.send(due)
+        if len(due) < BATCH:
+            break
+    return sent
+
+
+def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
+    """Give back the steps of dead workers, end what is over its time, finish what was left unfinished.
+
+    Args:
+        witness: whether the caller may judge others by the age of their heartbeat: only one whose own
+            heartbeats have succeeded without a gap for one timeout.
+    """
+    report = RecoveryReport()
+    dead = _bury_the_gone(runtime, report)
+    timeout = runtime.config.heartbeat_timeout
+    silent = timeout if witness else None
+    if witness:
+        dead |= {row.id for row in runtime.store.running_workers() if row.silent_for > timeout}
+    for orphan in runtime.store.orphans(silent_for=silent, limit=BATCH):
+        if orphan.worker:
+            dead.add(orphan.worker)
+        text = problem_text("WorkerLost", f"worker {orphan.worker} died while it ran the step", ref_of(orphan))
+        report.released += give_back(runtime, orphan, text, certain=False)
+    report.woken += runtime.store.wake_queued_by(sorted(dead - {runtime.worker_id or ""}))
+    report.timed_out += _end_overdue(runtime)
+    for session_id in runtime.store.unsettled(limit=BATCH):
+        report.settled += settle(runtime, session_id) is not None
+    return report
+
+
+def _bury_the_gone(runtime: Runtime, report: RecoveryReport) -> set[str]:
+    """Write down the workers of this host whose process is certainly gone; wake what they held in memory."""
+    dead = set()
+    for row in runtime.store.running_workers():
+        if row.id != runtime.worker_id and identity.gone_for_certain(row):
+            if runtime.store.stop_worker(row.id):
+                logger.warning("worker %s (pid %d) is gone; its steps go on elsewhere", row.nodename, row.pid)
+                report.workers_gone += 1
+                report.woken += runtime.store.wake_oldest(row.capacity)
+            dead.add(row.id)
+    return dead
+
+
+def ref_of(orphan: Orphan) -> StepRef:
+    """Which attempt it is, for error texts."""
+    key = orphan.key
+    return StepRef(store="", session=key.session_id, step=key.step, item=key.item, attempt=orphan.attempt, task_id="")
+
+
+def give_back(runtime: Runtime, orphan: Orphan, error: str, *, certain: bool, crash: bool = True) -> bool:
+    """Queue an orphan again and send it; suspend its session if it has crashed too often.
+
+    Args:
+        certain: nobody runs it, whatever the worker's heartbeat says; else the UPDATE tests the heartbeat again.
+        crash: whether it counts against `cascade_max_crashes`.
+    """
+    crashes = orphan.crashes + int(crash)
+    if crash and crashes >= runtime.config.max_crashes:
+        return _park(runtime, orphan, SuspendReason.POISONED, error)
+    if orphan.halt is not None:
+        return _park(runtime, orphan, None, None)
+    delay = crash_delay(crashes) if crash else 0.0
+    released = runtime.store.release(
+        orphan,
+        error=error,
+        delay=delay,
+        worker=runtime.worker_id,
+        resend_after=None if is_driving() else runtime.config.resend_after,
+        silent_for=None if certain else runtime.config.heartbeat_timeout,
+        crash=crash,
+    )
+    if released:
+        logger.warning(
+            "session %s: step %s lost its worker in attempt %d and is queued again",
+            orphan.key.session_id,
+            orphan.key.step,
+            orphan.attempt,
+        )
+        if not delay:
+            runtime.publisher.send([_next_attempt(orphan.key, orphan.task, orphan.attempt)])
+        events.session_resumed.send(runtime.app, session_id=orphan.key.session_id, step=orphan.key.step)
+    return released
+
+
+def _next_attempt(key: StepKey, task: str, attempt: int, retries: int = 0) -> QueuedStep:
+    return QueuedStep(key=key, task=task, attempt=attempt + 1, retries=retries)
+
+
+def _park(runtime: Runtime, orphan: Orphan, reason: SuspendReason | None, error: str | None) -> bool:
+    parked = runtime.store.park(orphan, reason=reason, error=error)
+    if parked:
+        settle(runtime, orphan.key.session_id)
+    return parked
+
+
+def _end_overdue(runtime: Runtime) -> int:
+    ended = 0
+    for orphan in runtime.store.overdue(limit=BATCH):
+        ended += time_out(runtime, orphan)
+    return ended
+
+
+def time_out(runtime: Runtime, orphan: Orphan) -> bool:
+    """End an attempt that took longer than its step's `timeout`; whatever still runs it is fenced from now on."""
+    step = runtime.facts(orphan.key.session_id).plan.steps[orphan.key.step]
+    delay = after_failure(step.retry, orphan.failures + 1, TIMEOUT_NAMES)
+    message = f"step {orphan.key.step!r} took longer than its timeout of {step.timeout:g} s" if step.timeout else (
+        f"step {orphan.key.step!r} was killed by its hard time limit"
+    )  # fmt: skip
+    what = Setback(
+        key=orphan.key,
+        token=orphan.token,
+        kind="timeout",
+        delay=delay,
+        error=problem_text("StepTimeout", message, ref_of(orphan)),
+        failures=1,
+        worker=runtime.worker_id,
+        resend_after=runtime.config.resend_after,
+    )
+    try:
+        moved = runtime.store.setback(what)
+    except ClaimLost:
+        return False
+    if delay == 0:
+        runtime.publisher.send([_next_attempt(orphan.key, orphan.task, orphan.attempt)])
+    if moved.halt is not None:
+        settle(runtime, orphan.key.session_id)
+    return True
+
+
+def after_setback(runtime: Runtime, what: Setback, moved: Moved, claimed: ClaimedStep) -> None:
+    """What follows the commit of a failure or retry: the next message, or the session's end."""
+    if what.delay is None:
+        events.step_failed.send(
+            runtime.app, session_id=what.key.session_id, step=what.key.step, item=what.key.item,
+            attempt=claimed.attempt, error=what.error,
+        )  # fmt: skip
+    elif what.delay == 0 and moved.halt is None:
+        again = _next_attempt(what.key, claimed.task, claimed.attempt, claimed.retries + what.retries)
+        runtime.publisher.send([again])
+    if moved.halt is not None:
+        settle(runtime, what.key.session_id)
+
+
+def audit(runtime: Runtime, is_live: Callable[[Orphan], bool]) -> int:
+    """Give back what this worker is said to run but nobody in it does. Rows are read before the runners are."""
+    if runtime.worker_id is None:
+        return 0
+    rows = runtime.store.running_on(runtime.worker_id)
+    released = 0
+    for orphan in rows:
+        if not is_live(orphan):
+            text = problem_text("WorkerLost", f"the process {orphan.runner} that ran the step is gone", ref_of(orphan))
+            released += give_back(runtime, orphan, text, certain=True)
+    return released
+
+
+def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> None:
+    """What the main process learned of a child's work: it is gone, or was killed by its hard time limit."""
+    orphan = runtime.store.one_running(StepKey(ref.session, ref.step, ref.item), ref.attempt)
+    if orphan is None or orphan.worker != runtime.worker_id:
+        return
+    if reason == "timeout":
+        time_out(runtime, orphan)
+    else:
+        give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True)
+
+
+def expire(runtime: Runtime) -> int:
+    """Bring sessions whose `expires_at` has passed to their end."""
+    expired = 0
+    for session_id in runtime.store.past_expiry(limit=BATCH):
+        runtime.store.halt(session_id, Halt.EXPIRED, None)
+        expired += settle(runtime, session_id) is not None
+    return expired

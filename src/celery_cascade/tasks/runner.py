@@ -1,0 +1,293 @@
+"""Answers for steps to the guard: claim, checkpoint, failure. Decisions are the engine's, transactions the store's."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from celery.exceptions import Reject
+
+from celery_cascade import events
+from celery_cascade.engine.advance import advance, prepare, reads, reads_after
+from celery_cascade.engine.decision import Call, Decision, Ended, Facts, Fail, Queue, Skip
+from celery_cascade.engine.retry import after_failure, error_names
+from celery_cascade.errors import ClaimLost, NotSerializable, PayloadTooLarge, SessionNotFound, StoreUnavailable
+from celery_cascade.persistence import codec
+from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
+from celery_cascade.tasks import recovery
+from celery_cascade.tasks.attempt import Attempt, RetryAsked, StepRef
+from celery_cascade.tasks.outputs import LazyOutputs
+from celery_cascade.tasks.patience import patiently
+from celery_cascade.tasks.problems import error_text, traceback_text
+from celery_cascade.tasks.publish import is_driving
+from celery_cascade.tasks.runtime import Runtime, SessionFacts
+from celery_cascade.tasks.settling import settle
+
+logger = logging.getLogger("celery_cascade")
+
+
+class Runner:
+    """The guard's `StepRunner` over the store."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    # -- claim
+    def claim(self, ref: StepRef, request: Any) -> Attempt | None:
+        """Take the step and render its call; None when there is nothing to do."""
+        try:
+            return self._claim(ref)
+        except StoreUnavailable as error:
+            logger.error(
+                "session %s: step %s not claimed, its message is dropped and sent again later: %s",
+                ref.session,
+                ref.step,
+                error,
+            )
+            return None
+
+    def _claim(self, ref: StepRef) -> Attempt | None:
+        patience = self._runtime.config.database_patience
+        if not patiently(lambda: self._is_ours(ref), seconds=patience, what="claim"):
+            return None
+        token = uuid.uuid4().hex
+        self._runtime.tokens.open(token)
+        try:
+            claimed = patiently(lambda: self._take(ref, token), seconds=patience, what="claim")
+            if claimed is None:
+                logger.debug("session %s: step %s: message is a duplicate or late", ref.session, ref.step)
+            attempt = None if claimed is None else self._attempt(ref, claimed)
+        except BaseException:
+            self._runtime.tokens.close(token)
+            raise
+        if attempt is None:
+            self._runtime.tokens.close(token)
+        return attempt
+
+    def _is_ours(self, ref: StepRef) -> bool:
+        if ref.store == self._runtime.store_id:
+            return True
+        logger.error(
+            "a message of session %s belongs to store %s, but this worker uses store %s at %s; it is dropped, and"
+            " its own store sends it again. Two stores share a queue: cascade doctor names it",
+            ref.session,
+            ref.store,
+            self._runtime.store_id,
+            self._runtime.store.database.shown,
+        )
+        return False
+
+    def _take(self, ref: StepRef, token: str) -> ClaimedStep | None:
+        try:
+            facts = self._runtime.facts(ref.session)
+        except SessionNotFound:
+            return None
+        step = facts.plan.steps[ref.step]
+        return self._runtime.store.claim(
+            StepKey(ref.session, ref.step, ref.item),
+            attempt=ref.attempt,
+            token=token,
+            worker=self._runtime.worker_id or "",
+            runner=self._runtime.runner_id,
+            timeout=step.timeout,
+        )
+
+    def _attempt(self, ref: StepRef, claimed: ClaimedStep) -> Attempt | None:
+        if claimed.call is not None:
+            return _attempt_of(ref, claimed, codec.decode(claimed.call))
+        return self._rendered(ref, claimed)
+
+    def _rendered(self, ref: StepRef, claimed: ClaimedStep) -> Attempt | None:
+        """A join is rendered at its claim; it may turn out to be skipped, or not to be callable."""
+        facts = self._runtime.facts(ref.session)
+        needs = facts.plan.steps[ref.step].needs
+        outputs = LazyOutputs(self._runtime.store, ref.session, {*needs, *reads(facts.plan, ref.step)})
+        found = prepare(facts.plan, ref.step, _facts(facts, outputs), outputs.skipped() & frozenset(needs))
+        match found:
+            case Queue(call=call):
+                return _attempt_of(ref, claimed, {"args": list(call.args), "kwargs": dict(call.kwargs)})
+            case Skip(reason=reason):
+                attempt = _attempt_of(ref, claimed, {"args": [], "kwargs": {}})
+                self._end(attempt, None, output=None, skipped=reason)
+            case Fail(error=error):
+                attempt = _attempt_of(ref, claimed, {"args": [], "kwargs": {}})
+                self._set_back(attempt, "failure", error, delay=None, failures=1)
+        return None
+
+    # -- the body ended
+    def succeed(self, attempt: Attempt, value: Any) -> None:
+        """Checkpoint the output and what follows from it, then publish."""
+        step = attempt.ref.step
+        try:
+            text = codec.encode_limited(
+                value, what=f"output of step {step!r}", limit=self._runtime.config.max_payload_bytes
+            )
+        except (NotSerializable, PayloadTooLarge) as error:
+            self._set_back(attempt, "failure", error, delay=None, failures=1)
+            raise
+        self._end(attempt, text, output=codec.decode(text), skipped=None)
+
+    def skip(self, attempt: Attempt) -> None:
+        """The body raised Ignore."""
+        self._end(attempt, None, output=None, skipped="ignored")
+
+    def _end(self, attempt: Attempt, text: str | None, *, output: Any, skipped: str | None) -> None:
+        ref = attempt.ref
+        facts = self._runtime.facts(ref.session)
+        event = Ended(ref.step, output, skipped=skipped is not None)
+        outputs = LazyOutputs(self._runtime.store, ref.session, reads_after(facts.plan, event))
+        decision = patiently(
+            lambda: advance(facts.plan, _facts(facts, outputs), event), seconds=None, what="checkpoint"
+        )
+        resend = None if is_driving() else self._runtime.config.resend_after
+        step = facts.plan.steps[ref.step]
+        done = Checkpoint(
+            key=StepKey(ref.session, ref.step, ref.item),
+            token=attempt.token,
+            status="succeeded" if skipped is None else "skipped",
+            output=text,
+            reason=skipped,
+            phase=(step.phase or step.id)[:50],
+            closed=1 + decision.closed,
+            queued=self._followers(facts, decision),
+            skipped=[
+                NewStep(step=s.step, status="skipped", task=facts.plan.steps[s.step].task, reason=s.reason)
+                for s in decision.skip
+            ],
+            arrivals=decision.arrive,
+            worker=self._runtime.worker_id,
+            resend_after=resend,
+        )
+        moved = self._written(attempt, lambda: self._runtime.store.checkpoint(done))
+        self._after_checkpoint(facts, done, moved, attempt)
+
+    def _followers(self, facts: SessionFacts, decision: Decision) -> list[NewStep]:
+        """Rows of the steps to queue; one that cannot be called keeps no call and fails at its own claim."""
+        queued = [self.new_step(facts, q.step, q.call) for q in decision.queue]
+        return queued + [self.new_step(facts, f.step, None) for f in decision.fail]
+
+    def new_step(self, facts: SessionFacts, step: str, call: Call | None) -> NewStep:
+        """The row of a step that becomes ready."""
+        text = None
+        if call is not None:
+            try:
+                text = codec.encode_limited(
+                    {"args": list(call.args), "kwargs": dict(call.kwargs)},
+                    what=f"arguments of step {step!r}",
+                    limit=self._runtime.config.max_payload_bytes,
+                )
+            except (NotSerializable, PayloadTooLarge):
+                text = None
+        return NewStep(step=step, status="queued", task=facts.plan.steps[step].task, call=text)
+
+    def _after_checkpoint(self, facts: SessionFacts, done: Checkpoint, moved: Moved, attempt: Attempt) -> None:
+        events.step_checkpointed.send(
+            self._runtime.app, session_id=done.key.session_id, step=done.key.step, item=done.key.item,
+            attempt=attempt.ref.attempt, version=moved.version, status=done.status,
+        )  # fmt: skip
+        if moved.halt is None:
+            names = [*(row.step for row in done.queued), *moved.ready]
+            self._runtime.publisher.send(
+                QueuedStep(key=StepKey(done.key.session_id, name), task=facts.plan.steps[name].task) for name in names
+            )
+        if moved.halt is not None or moved.open_steps == 0:
+            settle(self._runtime, done.key.session_id)
+
+    def _written(self, attempt: Attempt, write: Any) -> Moved:
+        """Write the end of an attempt, however long the store is away: the body is done."""
+        what = f"session {attempt.ref.session}: step {attempt.ref.step}"
+        try:
+            moved: Moved = patiently(write, seconds=None, what=what)
+        except ClaimLost:
+            self._runtime.tokens.close(attempt.token)
+            events.claim_lost.send(
+                self._runtime.app, session_id=attempt.ref.session, step=attempt.ref.step,
+                item=attempt.ref.item, attempt=attempt.ref.attempt,
+            )  # fmt: skip
+            raise
+        self._runtime.tokens.close(attempt.token)
+        return moved
+
+    # -- the body did not end well
+    def fail(self, attempt: Attempt, error: BaseException) -> float | None:
+        """Record a failure; the delay in seconds when the step is tried again, else None."""
+        policy = self._runtime.facts(attempt.ref.session).plan.steps[attempt.ref.step].retry
+        delay = None
+        if not isinstance(error, Reject):
+            claimed: ClaimedStep = attempt.detail
+            delay = after_failure(policy, claimed.failures + 1, error_names(error))
+        self._set_back(attempt, "failure", error, delay=delay, failures=1)
+        return delay
+
+    def retry(self, attempt: Attempt, asked: RetryAsked) -> float:
+        """Record a retry that the task asked for."""
+        call = None
+        if asked.args is not None or asked.kwargs is not None:
+            args = attempt.args if asked.args is None else asked.args
+            kwargs = attempt.kwargs if asked.kwargs is None else asked.kwargs
+            call = codec.encode_limited(
+                {"args": list(args), "kwargs": dict(kwargs)},
+                what=f"arguments of the retry of step {attempt.ref.step!r}",
+                limit=self._runtime.config.max_payload_bytes,
+            )
+        delay = max(0.0, asked.delay)
+        self._set_back(attempt, "retry", asked.error, delay=delay, retries=1, call=call)
+        return delay
+
+    def requeue(self, attempt: Attempt, delay: float) -> None:
+        """The body raised Reject(requeue=True)."""
+        self._set_back(attempt, "requeue", None, delay=delay)
+
+    def abandon(self, attempt: Attempt, error: BaseException) -> None:
+        """The body ended by SystemExit or the like, or its end could not be written: the step is given back."""
+        key = StepKey(attempt.ref.session, attempt.ref.step, attempt.ref.item)
+        orphan = self._runtime.store.one_running(key, attempt.ref.attempt)
+        if orphan is not None and orphan.token == attempt.token:
+            crash = not isinstance(error, KeyboardInterrupt)
+            recovery.give_back(self._runtime, orphan, error_text(error, attempt.ref), certain=True, crash=crash)
+        self._runtime.tokens.close(attempt.token)
+
+    def _set_back(
+        self,
+        attempt: Attempt,
+        kind: str,
+        error: BaseException | None,
+        *,
+        delay: float | None,
+        failures: int = 0,
+        retries: int = 0,
+        call: str | None = None,
+    ) -> None:
+        ref = attempt.ref
+        claimed: ClaimedStep = attempt.detail
+        what = Setback(
+            key=StepKey(ref.session, ref.step, ref.item),
+            token=attempt.token,
+            kind=kind,
+            delay=delay,
+            error=None if error is None else error_text(error, ref),
+            traceback=None if error is None else traceback_text(error),
+            call=call,
+            failures=failures,
+            retries=retries,
+            worker=self._runtime.worker_id,
+            resend_after=None if is_driving() else self._runtime.config.resend_after,
+        )
+        moved = self._written(attempt, lambda: self._runtime.store.setback(what))
+        recovery.after_setback(self._runtime, what, moved, claimed)
+
+
+def _facts(facts: SessionFacts, outputs: LazyOutputs) -> Facts:
+    return Facts(session_id=facts.session_id, inputs=facts.inputs, outputs=outputs)
+
+
+def _attempt_of(ref: StepRef, claimed: ClaimedStep, call: dict[str, Any]) -> Attempt:
+    return Attempt(
+        ref=ref,
+        token=claimed.token,
+        args=call["args"],
+        kwargs=call["kwargs"],
+        retries=claimed.retries,
+        detail=claimed,
+    )

@@ -1,0 +1,237 @@
+"""What belongs to one Celery app: its settings, store, plans, publisher and runner, each made on first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from celery_cascade.config import CascadeConfig
+from celery_cascade.definition.cascade import Source
+from celery_cascade.definition.plan import Plan, make_plan
+from celery_cascade.definition.reader import read_cascade
+from celery_cascade.persistence import codec, migrate
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import Row
+from celery_cascade.persistence.store import Store
+from celery_cascade.tasks import identity
+
+T = TypeVar("T")
+
+#: How a prefork child that does not inherit memory (spawn) learns whose child it is.
+WORKER_VARIABLE = "CELERY_CASCADE_WORKER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """The immutable part of a session, ready for use."""
+
+    session_id: str
+    plan: Plan
+    inputs: Mapping[str, Any]
+    digest: str
+
+
+class OpenTokens:
+    """The claims that this process holds: entered before the claim commits, left after the checkpoint has."""
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+
+    def open(self, token: str) -> None:
+        """Before the claim."""
+        self._open.add(token)
+
+    def close(self, token: str) -> None:
+        """After the end is written."""
+        self._open.discard(token)
+
+    def is_open(self, token: str) -> bool:
+        """Whether somebody in this process still works on it."""
+        return token in self._open
+
+
+class Recent(dict[str, Any]):
+    """A small cache that forgets what was used longest ago; safe for threads."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._items: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def get_or_make(self, key: str, make: Callable[[], T]) -> T:
+        """The value for `key`, made outside the lock if it is not there."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                value: T = self._items[key]
+                return value
+        value = make()
+        with self._lock:
+            self._items[key] = value
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+        return value
+
+
+class Runtime:
+    """Everything of ours that hangs on one Celery app.
+
+    Args:
+        app: the Celery app.
+        home: finds the folder of the embedded store once the settings are known.
+    """
+
+    def __init__(self, app: Any, *, home: Callable[[CascadeConfig], Path]) -> None:
+        self.app = app
+        self._home = home
+        self._store: Store | None = None
+        self._store_id: str | None = None
+        self._lock = threading.RLock()
+        self._worker_id: str | None = None
+        self._plans = Recent(200)
+        self._sessions = Recent(1000)
+        self.tokens = OpenTokens()
+        self.registered: dict[str, str] = {}
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self.tokens = OpenTokens()
+        self.__dict__.pop("runner_id", None)
+
+    @cached_property
+    def config(self) -> CascadeConfig:
+        """The settings, read when first needed. Raises ConfigError."""
+        conf = self.app.conf
+        return CascadeConfig.from_mapping({key: conf[key] for key in conf if key.startswith("cascade_")})
+
+    @cached_property
+    def home(self) -> Path:
+        """The folder of the embedded store."""
+        return self._home(self.config)
+
+    @property
+    def database_url(self) -> str:
+        """Where the store is."""
+        return self.config.database_url or f"sqlite:///{self.home / 'store.sqlite'}"
+
+    @property
+    def embedded_store(self) -> bool:
+        """Whether the store is the SQLite default, which migrates itself."""
+        return self.config.database_url is None
+
+    def open_database(self, *, null_pool: bool = False) -> Database:
+        """A database that was not checked for its schema: for `migrate` and `doctor`."""
+        return Database(self.database_url, null_pool=null_pool)
+
+    @property
+    def store(self) -> Store:
+        """The store, opened and checked once. Raises SchemaOutOfDate or StoreUnavailable with the cure."""
+        if self._store is None:
+            with self._lock:
+                if self._store is None:
+                    self._store = self._open_store()
+        return self._store
+
+    def _open_store(self) -> Store:
+        database = self.open_database()
+        if self.embedded_store or self.config.auto_migrate:
+            migrate.upgrade(database)
+        else:
+            migrate.check(database)
+        self._store_id = migrate.store_id(database)
+        return Store(database)
+
+    @property
+    def store_id(self) -> str:
+        """The store's random id (R158)."""
+        _ = self.store
+        assert self._store_id is not None
+        return self._store_id
+
+    # -- who we are
+    @property
+    def worker_id(self) -> str | None:
+        """The worker incarnation that this process belongs to; None in a client."""
+        return self._worker_id or os.environ.get(WORKER_VARIABLE)
+
+    def enter_worker(self, worker_id: str | None) -> None:
+        """Say which worker incarnation this process and its children belong to; None = no longer any."""
+        self._worker_id = worker_id
+        if worker_id is None:
+            os.environ.pop(WORKER_VARIABLE, None)
+        else:
+            os.environ[WORKER_VARIABLE] = worker_id
+
+    @cached_property
+    def runner_id(self) -> str:
+        """Which process executes: pid and start time, so that a pid used twice is not taken for the first."""
+        return identity.runner_id(os.getpid()) or f"{os.getpid()}.{uuid.uuid4().hex[:12]}"
+
+    # -- what a session is
+    def facts(self, session_id: str) -> SessionFacts:
+        """A session's plan and inputs, cached: they never change. Raises SessionNotFound."""
+        return self._sessions.get_or_make(session_id, lambda: self._load(session_id))
+
+    def remember(self, facts: SessionFacts) -> None:
+        """Spare the first look-up of a session that this process has just started."""
+        self._sessions.get_or_make(facts.session_id, lambda: facts)
+
+    def _load(self, session_id: str) -> SessionFacts:
+        row = self.store.session(session_id)
+        digest = row["definition_digest"]
+        return SessionFacts(
+            session_id=session_id,
+            plan=self.plan(digest),
+            inputs=codec.decode(row["input_data"]),
+            digest=digest,
+        )
+
+    def plan(self, digest: str) -> Plan:
+        """The plan of a stored definition, cached."""
+        return self._plans.get_or_make(digest, lambda: _plan_of(self.store.definition(digest)))
+
+    # -- the parts that do something
+    @cached_property
+    def publisher(self) -> Any:
+        """Sends messages of steps."""
+        from celery_cascade.tasks.publish import Publisher
+
+        return Publisher(self)
+
+    @cached_property
+    def runner(self) -> Any:
+        """Answers for steps to the guard."""
+        from celery_cascade.tasks.runner import Runner
+
+        return Runner(self)
+
+
+def _plan_of(row: Row) -> Plan:
+    return make_plan(read_cascade(Source(body=bytes(row["body"]), format=row["format"])))
+
+
+_RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()
+
+
+def runtime_of(app: Any) -> Runtime | None:
+    """The runtime of an app that has the plugin, else None."""
+    return _RUNTIMES.get(app)
+
+
+def attach(app: Any, runtime: Runtime) -> None:
+    """Make `runtime` the app's."""
+    _RUNTIMES[app] = runtime
