@@ -1,0 +1,273 @@
+"""`Cascades(app)` and `run_cascade(...)`: where the parts are joined."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, current_app
+
+from celery_cascade.embedded import home_of, refuse_unsafe_broker
+from celery_cascade.errors import ConfigError, UsageError
+from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions.prune import PruneReport, prune
+from celery_cascade.sessions.session import Session
+from celery_cascade.sessions.starting import StartOptions, Target, read_target, start
+from celery_cascade.states import STATUS_ALIASES, SessionStatus
+from celery_cascade.tasks import jobs, propagate, signals, worker
+from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.guard import install_guard
+from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
+
+
+class Cascades:
+    """Durable sessions for a Celery app.
+
+    Args:
+        app: the Celery app; None = call `init_app(app)` later.
+
+    Nothing else is needed: sessions are kept in SQLite beside the module that makes this object, until
+    `cascade_database_url` names a server. Tasks stay as they are.
+    """
+
+    def __init__(self, app: Celery | None = None) -> None:
+        self._runtime: Runtime | None = None
+        if app is not None:
+            self._attach(app, caller_file())
+
+    def init_app(self, app: Celery) -> Cascades:
+        """Give an app its sessions; may be called before or after the app's configuration is read."""
+        self._attach(app, caller_file())
+        return self
+
+    def _attach(self, app: Celery, caller: str | None) -> None:
+        found = runtime_of(app)
+        if found is None:
+            found = Runtime(app, home=lambda config: home_of(app, config, caller))
+            attach(app, found)
+            install_guard(app, found.runner)
+            propagate.connect()
+            worker.connect(found)
+            signals.connect(found)
+            jobs.register_jobs(app, found)
+        self._runtime = found
+        app.cascades = self
+
+    @property
+    def runtime(self) -> Runtime:
+        """The parts behind this object. Raises ConfigError before `init_app`."""
+        if self._runtime is None:
+            raise ConfigError("this Cascades has no Celery app yet", hint="Call cascades.init_app(app) first")
+        return self._runtime
+
+    @property
+    def app(self) -> Celery:
+        """The Celery app."""
+        return self.runtime.app
+
+    # -- starting
+    def start(
+        self,
+        target: Target,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        name: str | None = None,
+        mode: str = "cascade",
+        tags: Sequence[str] = (),
+        thread_id: str | None = None,
+        resource_id: str | None = None,
+        idempotency_key: str | None = None,
+        expires_in: float | timedelta | None = None,
+    ) -> Session:
+        """Start a cascade; its definition and inputs are in SQL before this returns, workers do the rest.
+
+        Args:
+            target: path of a YAML or JSON file, a mapping of the same structure, or a registered name.
+            inputs: what the cascade declares under `inputs:`.
+            session_id: your own id, 1 to 36 characters of A-Z a-z 0-9 . _ : -; None = a new one.
+            name: shown in lists.
+            mode: a word of yours to filter by.
+            tags: words of yours to find it by.
+            thread_id, resource_id: your own handle on a conversation.
+            idempotency_key: a second start with the same key is a conflict.
+            expires_in: seconds after which it ends as `expired` if it is not done; None = never.
+
+        Raises:
+            DefinitionError, InputError, TemplateError, SessionConflict, StoreUnavailable, SchemaOutOfDate:
+                nothing was started.
+        """
+        seconds = expires_in.total_seconds() if isinstance(expires_in, timedelta) else expires_in
+        options = StartOptions(
+            session_id=session_id,
+            name=name,
+            mode=mode,
+            tags=tags,
+            thread_id=thread_id,
+            resource_id=resource_id,
+            idempotency_key=idempotency_key,
+            expires_in=seconds,
+        )
+        return self.start_with(target, inputs, options)
+
+    def start_with(self, target: Target, inputs: Mapping[str, Any] | None, options: StartOptions) -> Session:
+        """`start` with the options as one object."""
+        refuse_unsafe_broker(self.app)
+        session = Session(self.runtime, start(self.runtime, target, inputs, options))
+        if self.app.conf.task_always_eager:
+            drive(self.runtime, session.id)
+        return session
+
+    def run(self, target: Target, inputs: Mapping[str, Any] | None = None, **options: Any) -> Session:
+        """Start a cascade and run it here and now, without worker or broker, just as durably (R13).
+
+        Called again with the same `session_id` after a crash it goes on where it was.
+        """
+        from celery_cascade.tasks.publish import driving
+
+        with driving():
+            session = Session(self.runtime, start(self.runtime, target, inputs, StartOptions(**options)))
+            drive(self.runtime, session.id)
+        return session
+
+    def register(self, target: str | os.PathLike[str]) -> str:
+        """Let `celery_cascade.start` and the command line start this file by its cascade id; returns the id."""
+        from celery_cascade.definition.reader import read_cascade
+
+        source = read_target(self.runtime, target)
+        cascade = read_cascade(source)
+        self.runtime.registered[cascade.id] = str(source.path)
+        return cascade.id
+
+    def register_configured(self) -> None:
+        """Register the files that `cascade_definitions` names."""
+        for pattern in self.runtime.config.definitions:
+            for path in sorted(glob.glob(pattern, recursive=True)):
+                self.register(path)
+
+    # -- finding
+    def session(self, session_id: str) -> Session:
+        """The handle on one session. Raises SessionNotFound."""
+        self.runtime.store.head(session_id)
+        return Session(self.runtime, session_id)
+
+    def sessions(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        cascade: str | None = None,
+        mode: str | None = None,
+        resource_id: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> Iterator[Session]:
+        """Sessions, newest first.
+
+        Args:
+            status: one or several statuses; words of other systems are understood (D2).
+            since: started at or after this moment (aware).
+            limit: at most so many.
+        """
+        words = [status] if isinstance(status, str) else status
+        wanted = SessionFilter(
+            status=None if words is None else [status_word(word) for word in words],
+            cascade=cascade,
+            mode=mode,
+            resource_id=resource_id,
+            since=since,
+            limit=limit,
+        )
+        for row in self.runtime.store.sessions(wanted):
+            yield Session(self.runtime, row["session_id"])
+
+    # -- keeping house
+    def prune(
+        self,
+        *,
+        older_than: timedelta | None = None,
+        status: Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """Delete finished sessions past their retention; see `cascade_retention`."""
+        return prune(self.runtime, older_than=older_than, status=status, dry_run=dry_run)
+
+
+def status_word(word: str) -> str:
+    """A session status by our word or another system's. Raises UsageError with the words there are."""
+    if word in STATUS_ALIASES:
+        return STATUS_ALIASES[word].value
+    try:
+        return SessionStatus(word).value
+    except ValueError:
+        words = ", ".join(member.value for member in SessionStatus)
+        raise UsageError(f"{word!r} is no session status", hint=f"One of: {words}") from None
+
+
+def run_cascade(
+    target: Target,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    session_id: str | None = None,
+    app: Celery | str | None = None,
+    **options: Any,
+) -> Any:
+    """Run a cascade here and now and return its output; no worker, no broker, just as durable (R13).
+
+    Args:
+        target, inputs: as for `Cascades.start`.
+        session_id: your own id: called again with it after a crash, the run goes on where it was.
+        app: the Celery app (or `module:name` of one) whose tasks it calls; None = `CELERY_APP`, else the
+            current app.
+        options: as for `Cascades.start`.
+
+    Raises:
+        SessionFailed: a step failed for good.
+    """
+    return cascades_of(app).run(target, inputs, session_id=session_id, **options).result(timeout=0)
+
+
+def cascades_of(app: Celery | str | None = None) -> Cascades:
+    """The `Cascades` of an app: its own if it made one, else a new one."""
+    found = _find_app(app)
+    made = getattr(found, "cascades", None)
+    if isinstance(made, Cascades):
+        return made
+    cascades = Cascades()
+    cascades._attach(found, caller_file())
+    return cascades
+
+
+def _find_app(app: Celery | str | None) -> Celery:
+    name = app if app is not None else os.environ.get("CELERY_APP")
+    if isinstance(name, Celery):
+        return name
+    if name:
+        from celery.app.utils import find_app
+
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return find_app(name)
+    found = current_app._get_current_object()
+    if found.main in (None, "default", "__main__") and not [t for t in found.tasks if not t.startswith("celery")]:
+        raise ConfigError(
+            "there is no Celery app to run the cascade's tasks with",
+            hint="Pass app=..., set CELERY_APP=your_module, or import the module that makes your Celery app",
+        )
+    return found
+
+
+def caller_file() -> str | None:
+    """The file of the first caller outside this package: the embedded store is kept beside it."""
+    here = str(Path(__file__).parent)
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(here):
+            return file if os.path.isfile(file) else None
+        frame = frame.f_back  # type: ignore[assignment]
+    return None

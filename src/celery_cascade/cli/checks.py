@@ -1,0 +1,162 @@
+"""What `doctor` looks at: each check says what is so, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kombu.exceptions import KombuError
+
+from celery_cascade import embedded
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.exits import FAILED, STORE, UNREACHABLE, USAGE
+from celery_cascade.cli.living import HERE, living
+from celery_cascade.cli.words import counted, took
+from celery_cascade.config import PREFIX, problems_in
+from celery_cascade.errors import CascadeError, ConfigError
+from celery_cascade.persistence import migrate
+from celery_cascade.persistence.rows import WorkerRow
+from celery_cascade.tasks.guard import unguarded
+from celery_cascade.tasks.runtime import Runtime
+
+State = Literal["ok", "warning", "error"]
+#: Seconds that the broker has to answer, and other workers to say what they consume.
+PATIENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding.
+
+    Args:
+        code: what the program exits with if this is the first error.
+    """
+
+    name: str
+    message: str
+    state: State = "ok"
+    hint: str = ""
+    code: int = 0
+
+
+def settings(runtime: Runtime) -> list[Check]:
+    """Every wrong setting at once."""
+    conf = runtime.app.conf
+    wrong = problems_in({key: conf[key] for key in conf if key.startswith(PREFIX)})
+    if wrong:
+        return [Check(name="settings", message=problem, state="error", code=USAGE) for problem in wrong]
+    return [Check(name="settings", message="every cascade_ setting can be used")]
+
+
+def store(runtime: Runtime) -> list[Check]:
+    """Whether the database answers and has our tables (R51)."""
+    try:
+        found = runtime.store
+        found.now()
+    except CascadeError as error:
+        code = error.exit_code if error.exit_code in (STORE, UNREACHABLE) else USAGE
+        return [Check(name="store", message=error.message, hint=error.hint, state="error", code=code)]
+    counts = found.open_counts()
+    told = f"DB OK: {found.database.shown}, schema {migrate.head()}, {counted(sum(counts.values()), 'session')}"
+    return [Check(name="store", message=f"{told}, store id {runtime.store_id}")]
+
+
+def broker(runtime: Runtime) -> list[Check]:
+    """Whether the broker answers, and is one that can be used."""
+    app = runtime.app
+    try:
+        embedded.refuse_unsafe_broker(app)
+    except ConfigError as error:
+        return [Check(name="broker", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
+    with app.connection_for_write(connect_timeout=PATIENCE) as connection:
+        shown = connection.as_uri()
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=PATIENCE)
+        except (OSError, KombuError) as error:
+            return [
+                Check(
+                    name="broker",
+                    message=f"the broker {shown} does not answer: {error or type(error).__name__}",
+                    hint="Start it, or set broker_url to where it is; what was started waits in the store",
+                    state="error",
+                    code=UNREACHABLE,
+                )
+            ]
+    return [Check(name="broker", message=f"{shown} answers")]
+
+
+def workers(runtime: Runtime, found: Iterable[WorkerRow], caller: Caller) -> list[Check]:
+    """Who is alive."""
+    told = [
+        Check(name="worker", message=f"{row.nodename}, pid {row.pid}, {row.pool}, heard {took(row.silent_for)} ago")
+        for row in found
+    ]
+    if not any(row.pool != HERE for row in found):
+        hint = f"Start one with: {caller.worker_command}"
+        told.append(Check(name="workers", message="there is no living worker", hint=hint, state="warning"))
+    return told
+
+
+def guard(runtime: Runtime) -> list[Check]:
+    """Whether every task would be recognised when it runs as a step."""
+    bare = unguarded(runtime.app)
+    if not bare:
+        return [Check(name="guard", message=f"all {counted(len(runtime.app.tasks), 'registered task')} are guarded")]
+    return [
+        Check(
+            name="guard",
+            message=f"not guarded, so that a step of it would not be checkpointed: {', '.join(bare)}",
+            hint="Make `cascades = Cascades(app)` right after the app, before the tasks are defined",
+            state="error",
+            code=FAILED,
+        )
+    ]
+
+
+def queues(runtime: Runtime, found: Iterable[WorkerRow]) -> list[Check]:
+    """Queues that workers of no row in this store consume: of another store, or without the plugin (R158).
+
+    Only a broker with broadcast lets us ask; workers on others are not known.
+    """
+    ours = {row.nodename for row in found}
+    strange: dict[str, list[str]] = {}
+    for nodename, consumed in _consumers(runtime.app).items():
+        if nodename not in ours:
+            for queue in consumed:
+                strange.setdefault(queue["name"], []).append(nodename)
+    mine = {runtime.app.conf.task_default_queue, runtime.config.queue}
+    return [
+        Check(
+            name="queue",
+            message=f"queue {queue!r} is also consumed by {', '.join(sorted(nodes))}, which is no worker of this store",
+            hint="Give it the same store (cascade_database_url), or each store a queue of its own (cascade_queue); "
+            "until then it drops our messages and they are sent again later",
+            state="warning",
+        )
+        for queue, nodes in sorted(strange.items())
+        if queue in mine
+    ]
+
+
+def _consumers(app: Any) -> dict[str, list[dict[str, Any]]]:
+    with app.connection_for_read() as connection:
+        if "fanout" not in connection.transport.implements.exchange_type:
+            return {}
+    found: dict[str, list[dict[str, Any]]] | None = app.control.inspect(timeout=1.0).active_queues()
+    return found or {}
+
+
+def every(runtime: Runtime, caller: Caller) -> list[Check]:
+    """All checks; those that need what is broken are left out."""
+    found = settings(runtime)
+    if any(check.state == "error" for check in found):
+        return found
+    found += [*store(runtime), *broker(runtime), *guard(runtime)]
+    broken = {check.name for check in found if check.state == "error"}
+    if "store" not in broken:
+        alive = living(runtime)
+        found += workers(runtime, alive, caller)
+        if "broker" not in broken:
+            found += queues(runtime, alive)
+    return found

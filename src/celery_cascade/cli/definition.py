@@ -1,0 +1,38 @@
+"""`cascade definition`: what a session runs, byte for byte."""
+
+from __future__ import annotations
+
+import click
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.ids import session_id
+from celery_cascade.cli.options import id_argument, json_option
+from celery_cascade.cli.words import is_json, out, out_json, printable, say
+from celery_cascade.sessions.session import Session
+
+
+@click.command(cls=Verb, example=("celery -A proj cascade definition @last --raw > order.yaml.then",))
+@id_argument
+@click.option("--raw", is_flag=True, help="The exact bytes and nothing else.")
+@json_option
+def definition(session: str, raw: bool, as_json: bool) -> None:
+    """Print the definition that a session runs, as it was when it started.
+
+    The file may have changed since; the session keeps to this. With --raw its bytes come out as they were read:
+    comments, line ends and all.
+    """
+    runtime = Caller.here().runtime
+    found = Session(runtime, session_id(runtime.store, session))
+    source = found.source
+    if raw:
+        stream = click.get_binary_stream("stdout")
+        stream.write(source.body)
+        stream.flush()
+        return
+    text = source.body.decode("utf-8", "replace")
+    if is_json(click.get_current_context()):
+        told = {"sha256": source.digest, "format": source.format, "config_path": source.path, "definition": text}
+        out_json({"session_id": found.id, **told})
+        return
+    say(f"sha256 {source.digest}, {source.format}, from {source.path or 'a definition in Python'}")
+    out(printable(text, lines=True).removesuffix("\n"))

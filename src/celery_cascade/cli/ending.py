@@ -1,0 +1,82 @@
+"""How a watched session ends on the command line: its output on stdout, words on stderr, an exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
+from celery_cascade.cli.problems import as_called
+from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say
+from celery_cascade.sessions.session import Session
+from celery_cascade.states import SessionStatus, SuspendReason
+
+_BY_ITSELF = {SuspendReason.WORKER_LOST, SuspendReason.TIMER, SuspendReason.CHILDREN}
+_WHY = {
+    SuspendReason.OPERATOR: "somebody asked for it",
+    SuspendReason.IN_DOUBT: "a step lost its worker and may or may not have done its work",
+    SuspendReason.POISONED: "a step has killed its worker too often",
+    SuspendReason.WORKER_LOST: "no living worker knows the task of a step",
+    SuspendReason.APPROVAL: "a person has to answer",
+    SuspendReason.SIGNAL: "an outside event has to arrive",
+    SuspendReason.CHILDREN: "sub-cascades have to end",
+    SuspendReason.TIMER: "a moment has to come",
+}
+
+
+def conclude(session: Session, status: SessionStatus) -> NoReturn:
+    """Print what the session gave, say how it ended, and exit."""
+    ctx = click.get_current_context()
+    whole = session.to_dict()
+    if is_json(ctx):
+        out_json({"session": whole})
+    elif status is SessionStatus.COMPLETED:
+        out(json.dumps(whole["output"], ensure_ascii=False, indent=2))
+    say(f"Session {session.id} is {painted(status.value)}.")
+    match status:
+        case SessionStatus.COMPLETED:
+            raise click.exceptions.Exit(DONE)
+        case SessionStatus.SUSPENDED:
+            _waiting(session)
+        case SessionStatus.FAILED:
+            say(f"Error: {why(whole['error'] or {})}")
+            _next(f"Look: cascade show {session.id}", f"Try again from its last checkpoint: cascade resume {session.id}")
+        case _:
+            if whole["reason"]:
+                say(f"Reason: {printable(whole['reason'])}")
+            _next(f"Look: cascade show {session.id}")
+    raise click.exceptions.Exit(WAITING if status is SessionStatus.SUSPENDED else FAILED)
+
+
+def why(error: Mapping[str, Any]) -> str:
+    """An error in one line: step, type, message."""
+    where = f"step {error['step']!r}: " if error.get("step") else ""
+    return printable(f"{where}{error.get('type', 'unknown')}: {error.get('message', '')}", lines=True)
+
+
+def detached(session: Session) -> NoReturn:
+    """Ctrl+C of a watched run: the run goes on (D8)."""
+    say()
+    say(f"No longer watching; session {session.id} goes on.")
+    _next(f"Watch it with: cascade watch {session.id}", f"End it with: cascade cancel {session.id}")
+    raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _waiting(session: Session) -> None:
+    try:
+        reason = SuspendReason(session.reason or "")
+    except ValueError:
+        reason = SuspendReason.OPERATOR
+    say(f"It waits ({reason.value}): {_WHY[reason]}.")
+    if reason in _BY_ITSELF:
+        _next("It goes on by itself then.", f"Watch it with: cascade watch {session.id}")
+    else:
+        _next(f"Look: cascade show {session.id}", f"Go on from the last checkpoint: cascade resume {session.id}")
+
+
+def _next(*lines: str) -> None:
+    for line in lines:
+        say(as_called(line))

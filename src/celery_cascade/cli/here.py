@@ -1,0 +1,75 @@
+"""Running a session in this very process (`--local`): no worker, no broker, just as durable."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+import click
+
+from celery_cascade.cli.ending import conclude
+from celery_cascade.cli.exits import INTERRUPTED
+from celery_cascade.cli.follow import Follower, followed
+from celery_cascade.cli.problems import as_called
+from celery_cascade.cli.words import say
+from celery_cascade.errors import CascadeError
+from celery_cascade.sessions.session import Session
+from celery_cascade.states import SessionStatus
+from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.runtime import Runtime
+
+
+def run_here(runtime: Runtime, session_id: str, *, since: int = 0) -> NoReturn:
+    """Run what is queued of a session, say what happens, print its output and exit.
+
+    The first Ctrl+C suspends it after the step that runs (D8); the second one stops at once.
+    """
+    session = Session(runtime, session_id)
+    stop = StopAfterStep(session)
+    try:
+        with stop, followed(Follower(runtime, session_id, since=since)):
+            status = drive(runtime, session_id)
+    except KeyboardInterrupt:
+        _stopped(session, "Stopped in the middle of a step, which runs again when the session goes on.")
+    if stop.asked and status is SessionStatus.SUSPENDED:
+        _stopped(session, f"Session {session_id} is suspended after the last step.")
+    conclude(session, status)
+
+
+def _stopped(session: Session, what: str) -> NoReturn:
+    say(what)
+    say(as_called(f"Go on here with: cascade resume {session.id} --local"))
+    say(as_called(f"or on a worker with: cascade resume {session.id}"))
+    raise click.exceptions.Exit(INTERRUPTED)
+
+
+class StopAfterStep:
+    """Inside, the first Ctrl+C asks the session to suspend; the second one is a KeyboardInterrupt again."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.asked = False
+
+    def __enter__(self) -> None:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._first)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _first(self, _: int, __: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Not here: the thread that was interrupted may hold the database.
+        threading.Thread(target=self._suspend, name="cascade-suspend", daemon=True).start()
+
+    def _suspend(self) -> None:
+        say("Suspending after the step that runs; Ctrl+C again stops at once.")
+        try:
+            self._session.suspend(reason="Ctrl+C")
+        except CascadeError as error:
+            say(error.message)

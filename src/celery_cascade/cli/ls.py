@@ -1,0 +1,74 @@
+"""`cascade ls`: which sessions there are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.living import Attendance
+from celery_cascade.cli.options import json_option, status_option
+from celery_cascade.cli.tables import table
+from celery_cascade.cli.words import is_json, local, out_json, printable, say, took
+from celery_cascade.persistence.rows import Row
+from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions.view import summary
+
+_HEADINGS = ("SESSION", "CASCADE", "NAME", "STATUS", "DONE", "PHASE", "STARTED", "TOOK")
+
+
+@click.command()
+@status_option("Only these: active, suspended, completed, failed, cancelled, expired; may be given several times.")
+@click.option("--cascade", "cascade_id", metavar="NAME", help="Only sessions of this cascade.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@json_option
+def ls(status: list[str] | None, cascade_id: str | None, limit: int, as_json: bool) -> None:
+    """List sessions, newest first.
+
+    A session that nobody runs says so: `active, no living worker for 41 s`.
+
+    \b
+    Example:
+      celery -A proj cascade ls --status failed --cascade order
+    """
+    runtime = Caller.here().runtime
+    wanted = SessionFilter(status=status, cascade=cascade_id, limit=limit)
+    rows = runtime.store.sessions(wanted)
+    attendance = Attendance(runtime) if any(row["status"] == "active" for row in rows) else None
+    now = runtime.store.now()
+    found = [_summary(row, attendance, now) for row in rows]
+    if is_json(click.get_current_context()):
+        out_json({"sessions": found, "count": len(found)})
+    elif found:
+        table(_HEADINGS, [_cells(one, now) for one in found])
+    else:
+        say("No sessions." if status is None and cascade_id is None else "No such sessions.")
+    if len(found) == limit and (total := runtime.store.count(wanted)) > limit:
+        say(f"{limit:,} of {total:,} sessions are shown; more with --limit.")
+
+
+def _summary(row: Row, attendance: Attendance | None, now: datetime) -> dict[str, Any]:
+    found = summary(row, now)
+    if attendance is not None and found["reason"] is None:
+        found["reason"] = attendance.nobody(row)
+    return found
+
+
+def _cells(one: dict[str, Any], now: datetime) -> list[str]:
+    status = f"{one['status']}, {one['reason']}" if one["reason"] else one["status"]
+    ended = one["finished_at"]
+    began = one["started_at"] or one["created_at"]
+    until = datetime.fromisoformat(ended) if ended else now
+    progress = one["progress"]
+    return [
+        one["session_id"],
+        printable(one["cascade_id"] or "-"),
+        printable(one["name"] or "-"),
+        printable(status),
+        f"{progress['done']}/{progress['total']}",
+        printable(one["current_phase"] or "-"),
+        local(began),
+        took((until - datetime.fromisoformat(began)).total_seconds()),
+    ]

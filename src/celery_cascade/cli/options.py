@@ -1,0 +1,75 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import click
+
+from celery_cascade.app import status_word
+from celery_cascade.cli.words import want_json
+from celery_cascade.definition.durations import seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):
+    """`30s`, `5m`, `7d`, or a number of seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The span of time."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return timedelta(seconds=seconds(_number(value), zero=True))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+def _number(value: str) -> str | float:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def json_option(function: F) -> F:
+    """`--json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=want_json, help="Print data as JSON (cascade/1)."
+    )(function)
+
+
+def id_argument(function: F) -> F:
+    """The session that a verb is about."""
+    return click.argument("session", metavar="ID")(function)
+
+
+def status_option(help_text: str) -> Callable[[F], F]:
+    """`--status`, several times or with commas; the words of other systems are understood (D2)."""
+
+    def callback(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
+        words = [word.strip() for part in given for word in part.split(",")]
+        return [status_word(word) for word in words] or None
+
+    return click.option("--status", multiple=True, metavar="WORD", callback=callback, help=help_text)
+
+
+def timeout_option(function: F) -> F:
+    """`--timeout`."""
+    return click.option(
+        "--timeout", type=Duration(), metavar="TIME", help="Watch no longer than this (30s, 5m); then exit 124."
+    )(function)
+
+
+def actor() -> str | None:
+    """Who is at the keyboard, for the record of what operators did."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return None

@@ -1,0 +1,55 @@
+"""Errors as people want to read them: what, which id, the next command; no traceback (R150)."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from celery.exceptions import ImproperlyConfigured
+
+from celery_cascade.cli.caller import DEBUG_VARIABLE, Caller
+from celery_cascade.cli.exits import INTERRUPTED
+from celery_cascade.cli.words import is_json, out_json, printable, say
+from celery_cascade.errors import CascadeError, ConfigError
+
+#: Where a hint names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
+_COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
+
+
+@contextmanager
+def told(ctx: click.Context) -> Iterator[None]:
+    """Inside, an error of ours ends the program with its words and its exit code."""
+    try:
+        yield
+    except CascadeError as error:
+        tell(ctx, error)
+        raise click.exceptions.Exit(error.exit_code) from error
+    except ImproperlyConfigured as error:
+        wrong = ConfigError(f"Celery refuses the app's configuration: {error}")
+        tell(ctx, wrong)
+        raise click.exceptions.Exit(wrong.exit_code) from error
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def tell(ctx: click.Context, error: CascadeError) -> None:
+    """Write an error to stderr, and as JSON to stdout if the caller asked for JSON."""
+    if os.environ.get(DEBUG_VARIABLE):
+        say("".join(traceback.format_exception(error)).rstrip())
+    hint = as_called(error.hint)
+    say(f"Error: {printable(error.message, lines=True)}")
+    for line in hint.splitlines():
+        say(printable(line, lines=True))
+    if is_json(ctx):
+        out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint}})
+
+
+def as_called(hint: str) -> str:
+    """A hint whose commands work as printed for whoever called us: with the same program and the same app."""
+    words = Caller.here().words
+    return _COMMAND.sub(lambda match: f"{match[1]}{words} ", hint)

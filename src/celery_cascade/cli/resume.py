@@ -1,0 +1,68 @@
+"""`cascade resume`: set a failed or suspended session going again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.follow import no_worker
+from celery_cascade.cli.here import run_here
+from celery_cascade.cli.ids import session_id
+from celery_cascade.cli.living import workers
+from celery_cascade.cli.options import actor, id_argument, json_option, timeout_option
+from celery_cascade.cli.run import watch_to_the_end
+from celery_cascade.cli.words import counted, is_json, out, out_json, say
+from celery_cascade.errors import UsageError
+from celery_cascade.persistence.head import Action
+from celery_cascade.sessions.resuming import resume_one
+from celery_cascade.sessions.session import Session
+from celery_cascade.tasks.publish import driving
+
+
+@click.command()
+@id_argument
+@click.option("--reason", help="Why; kept with the session.")
+@click.option("--watch/--detach", default=False, help="Follow it to its end, or return at once (default).")
+@click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
+@timeout_option
+@json_option
+def resume(
+    session: str, reason: str | None, watch: bool, local: bool, timeout: timedelta | None, as_json: bool
+) -> None:
+    """Let a failed or suspended session go on from its last checkpoint.
+
+    Steps that are checkpointed never run again; a step that failed gets a fresh budget of attempts. The definition
+    that the session started with is used, whatever its file says now. A session that is active goes on anyway.
+
+    \b
+    Example:
+      celery -A proj cascade resume @last-failed --watch
+    """
+    if local and timeout is not None:
+        raise UsageError("--local runs here until the end: it cannot be had together with --timeout")
+    caller = Caller.here()
+    runtime = caller.runtime
+    found = Session(runtime, session_id(runtime.store, session))
+    since = found.version
+    action = Action(action="resume", actor=actor(), reason=reason)
+    if local:
+        with driving():
+            resume_one(runtime, found.id, action)
+        say(f"Session {found.id}")
+        run_here(runtime, found.id, since=since)
+    queued = resume_one(runtime, found.id, action)
+    if queued:
+        say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")
+    else:
+        say(f"Session {found.id} is active already; there was nothing to resume.")
+    if watch:
+        watch_to_the_end(caller, found, timeout, since)
+    if is_json(click.get_current_context()):
+        out_json({"session": found.to_dict()})
+    else:
+        out(found.id)
+    if not workers(runtime):
+        for line in no_worker(caller, found.id, []):
+            say(line)

@@ -1,0 +1,106 @@
+"""`cascade show`: one session with its steps, and the attempts that did not succeed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.ending import why
+from celery_cascade.cli.follow import setback
+from celery_cascade.cli.ids import session_id
+from celery_cascade.cli.living import Attendance
+from celery_cascade.cli.options import id_argument, json_option
+from celery_cascade.cli.problems import as_called
+from celery_cascade.cli.tables import table
+from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took
+from celery_cascade.persistence.rows import NO_ITEM
+from celery_cascade.sessions.session import Session
+from celery_cascade.tasks.runtime import Runtime
+
+_HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
+
+
+@click.command()
+@id_argument
+@click.option("--traceback", is_flag=True, help="With the tracebacks of the attempts that failed.")
+@json_option
+def show(session: str, traceback: bool, as_json: bool) -> None:
+    """Show one session: its steps, outputs, errors, and the attempts that did not succeed.
+
+    Long values are cut here; --json has them whole.
+
+    \b
+    Example:
+      celery -A proj cascade show @last
+      celery -A proj cascade show 3f2a91 --json
+    """
+    runtime = Caller.here().runtime
+    found = Session(runtime, session_id(runtime.store, session))
+    whole = found.to_dict()
+    if is_json(click.get_current_context()):
+        out_json({"session": whole})
+        return
+    for name, value in _summary(runtime, whole):
+        out(f"{name:<10}{value}")
+    out("")
+    table(_HEADINGS, [_cells(step) for step in whole["steps"]])
+    _attempts(found, traceback)
+    if whole["can_resume"]:
+        out("")
+        out(as_called(f"Go on from the last checkpoint with: cascade resume {found.id}"))
+
+
+def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
+    nobody = Attendance(runtime).nobody(whole)
+    reason = whole["reason"] or nobody
+    progress = whole["progress"]
+    lines = [
+        ("Session", whole["session_id"] + (f" ({printable(whole['name'])})" if whole["name"] else "")),
+        ("Cascade", printable(f"{whole['cascade_id']} from {whole['config_path'] or 'a definition in Python'}")),
+        ("Status", painted(whole["status"]) + (f", {printable(reason)}" if reason else "")),
+        ("Progress", f"{progress['done']} of {progress['total']} steps ({progress['percent']} %)"),
+        ("Phase", printable(whole["current_phase"] or "-")),
+        ("Started", local(whole["started_at"] or whole["created_at"])),
+        ("Finished", local(whole["finished_at"]) + _span(whole["started_at"], whole["finished_at"], " (took {})")),
+        ("Inputs", preview(whole["inputs"])),
+    ]
+    for name, value in (("Tags", whole["tags"]), ("Output", whole["output"])):
+        if value:
+            lines.append((name, preview(value)))
+    if whole["error"]:
+        lines.append(("Error", why(whole["error"])))
+    return lines
+
+
+def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
+    if began is None or ended is None:
+        return ""
+    return form.format(took((datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()))
+
+
+def _cells(step: dict[str, Any]) -> list[str]:
+    name = step["step"] if step["item"] is None else f"{step['step']}[{step['item']}]"
+    return [
+        name,
+        step["status"] + (f" ({step['reason']})" if step["reason"] else ""),
+        str(step["attempt"]) if step["attempt"] else "-",
+        str(step["crashes"]) if step["crashes"] else "-",
+        printable(step["worker"] or "-"),
+        _span(step["started_at"], step["finished_at"]) or "-",
+        "-" if step["output"] is None else preview(step["output"], 40),
+    ]
+
+
+def _attempts(session: Session, traceback: bool) -> None:
+    rows = session.attempts
+    if rows:
+        out("\nAttempts that did not succeed:")
+    for row in rows:
+        name = row["step"] if row["item"] == NO_ITEM else f"{row['step']}[{row['item']}]"
+        where = f" on {printable(row['nodename'])}" if row["nodename"] else ""
+        out(f"  {local(row['finished_at'])} {name}{where} {setback(row)}")
+        if traceback and row["traceback"]:
+            out("\n".join(f"      {line}" for line in printable(row["traceback"], lines=True).splitlines()))

@@ -1,0 +1,44 @@
+"""Tables: plain columns; on a terminal where rich is installed (the extra `cli`), rich's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from celery_cascade.cli.words import colour_of, out, painted
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to stdout. Cells are text without line ends (`printable`)."""
+    if not (sys.stdout.isatty() and colour_of(sys.stdout) is None and _rich(headings, rows)):
+        for line in _plain([list(headings), *map(list, rows)]):
+            out(line)
+
+
+def _plain(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(painted_cell(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def painted_cell(cell: str, width: int) -> str:
+    """A cell padded to its column; a status in its colour."""
+    return painted(cell) + " " * (width - len(cell))
+
+
+def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rich was there to draw it."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ModuleNotFoundError:
+        return False
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text.from_ansi(painted(click.unstyle(cell))) for cell in row))  # never read as markup
+    Console().print(drawn)
+    return True

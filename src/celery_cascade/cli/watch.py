@@ -1,0 +1,33 @@
+"""`cascade watch`: follow a session that runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.ids import session_id
+from celery_cascade.cli.options import id_argument, json_option, timeout_option
+from celery_cascade.cli.run import watch_to_the_end
+from celery_cascade.cli.words import say
+from celery_cascade.sessions.session import Session
+
+
+@click.command(cls=Verb, example=("celery -A proj cascade watch @last --timeout 10m",))
+@id_argument
+@timeout_option
+@json_option
+def watch(session: str, timeout: timedelta | None, as_json: bool) -> None:
+    """Follow a session until it has ended, then print its output.
+
+    One line a change. Ctrl+C stops watching; the session goes on. The exit code tells how it ended: 0 done,
+    1 failed, 8 it waits for somebody.
+    """
+    caller = Caller.here()
+    runtime = caller.runtime
+    found = Session(runtime, session_id(runtime.store, session))
+    head = runtime.store.head(found.id)
+    done, total = head["total_steps"] - head["open_steps"], head["total_steps"]
+    say(f"Session {found.id}: {done} of {total} steps are done.")
+    watch_to_the_end(caller, found, timeout, since=head["version"])

@@ -1,0 +1,105 @@
+"""Setting sessions going again: the ones that wait for nobody by themselves, the others when an operator says so."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery_cascade import events
+from celery_cascade.errors import CascadeError, NotResumable, SessionNotFound
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.states import SessionStatus, SuspendReason
+from celery_cascade.tasks import recovery
+from celery_cascade.tasks.publish import is_driving
+from celery_cascade.tasks.runtime import Runtime
+
+logger = logging.getLogger("celery_cascade")
+
+#: Suspended for these reasons a session goes on by itself once what it waits for is there.
+BY_ITSELF = frozenset({SuspendReason.WORKER_LOST, SuspendReason.TIMER})
+MOST = 1000
+
+
+def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
+    """Go on from the last checkpoint; returns how many steps were queued (0: it is active and goes on anyway).
+
+    Raises:
+        NotResumable: it has ended for good, or its `expires_at` has passed.
+        SessionNotFound: no such session.
+    """
+    row = runtime.store.session(session_id)
+    if row["expires_at"] is not None and row["expires_at"] <= runtime.store.now():
+        raise NotResumable(
+            f"session {session_id} expired at {row['expires_at'].isoformat()}; it cannot be resumed",
+            hint=f"Look: cascade show {session_id}",
+        )
+    status, queued = runtime.store.revive(
+        session_id,
+        action,
+        worker=runtime.worker_id,
+        resend_after=None if is_driving() else runtime.config.resend_after,
+    )
+    if status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.EXPIRED):
+        raise NotResumable(
+            f"session {session_id} is {status.value}; there is nothing to resume",
+            hint=f"Look: cascade show {session_id}",
+        )
+    runtime.publisher.send(queued)
+    if queued:
+        events.session_resumed.send(runtime.app, session_id=session_id, step=None)
+    return len(queued)
+
+
+def resume_all(runtime: Runtime) -> dict[str, Any]:
+    """What the resume task does: orphans, lost messages, due timers, and sessions that wait for nobody (R153).
+
+    Returns {"resumed": [session ids], "skipped": {session id: reason}}. Safe to be run by several at once.
+    """
+    resumed: list[str] = []
+
+    def note(sender: Any, session_id: str, **_: Any) -> None:
+        if session_id not in resumed:
+            resumed.append(session_id)
+
+    events.session_resumed.connect(note, weak=False, sender=runtime.app)
+    try:
+        recovery.recover(runtime, witness=False)
+        recovery.send_due(runtime)
+        skipped = _resume_suspended(runtime)
+    finally:
+        events.session_resumed.disconnect(note, sender=runtime.app)
+    return {"resumed": resumed, "skipped": skipped}
+
+
+def _resume_suspended(runtime: Runtime) -> dict[str, str]:
+    skipped: dict[str, str] = {}
+    wanted = SessionFilter(status=[SessionStatus.SUSPENDED.value], limit=MOST)
+    for row in runtime.store.sessions(wanted):
+        session_id, reason = row["session_id"], row["status_reason"]
+        if reason not in BY_ITSELF:
+            skipped[session_id] = reason or "suspended"
+            continue
+        try:
+            resume_one(runtime, session_id, Action(action="resume", actor="celery_cascade.resume"))
+        except (NotResumable, SessionNotFound) as error:
+            skipped[session_id] = error.message
+    return skipped
+
+
+def resume_by_task(runtime: Runtime, session_id: str | None = None, force: bool = False) -> dict[str, Any]:
+    """The body of the task `celery_cascade.resume`."""
+    if session_id is None:
+        return resume_all(runtime)
+    row = runtime.store.session(session_id)
+    if row["status"] == SessionStatus.SUSPENDED and not force and row["status_reason"] not in BY_ITSELF:
+        return {"resumed": [], "skipped": {session_id: row["status_reason"] or "suspended"}}
+    if row["status"] == SessionStatus.FAILED and not force:
+        return {"resumed": [], "skipped": {session_id: "failed"}}
+    try:
+        queued = resume_one(runtime, session_id, Action(action="resume", actor="celery_cascade.resume"))
+    except CascadeError as error:
+        return {"resumed": [], "skipped": {session_id: error.message}}
+    if queued:
+        return {"resumed": [session_id], "skipped": {}}
+    return {"resumed": [], "skipped": {session_id: "active"}}

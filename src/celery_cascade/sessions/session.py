@@ -1,0 +1,211 @@
+"""The handle on one session that users hold."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery_cascade.definition.cascade import Source
+from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout
+from celery_cascade.persistence import codec
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.rows import Row
+from celery_cascade.sessions import view
+from celery_cascade.sessions.resuming import resume_one
+from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
+from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.settling import settle
+
+#: Seconds between two looks while `result()` waits: soon at first, then rarely.
+_FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+
+
+class Session:
+    """One run of a cascade. Every attribute is read from the store when it is asked for.
+
+    Made by `cascades.start(...)` or `cascades.session(id)`.
+    """
+
+    def __init__(self, runtime: Runtime, session_id: str) -> None:
+        self._runtime = runtime
+        self.id = session_id
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Session) and other.id == self.id and other._runtime is self._runtime
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # -- reading
+    def _row(self) -> Row:
+        return self._runtime.store.session(self.id)
+
+    def _head(self) -> Row:
+        return self._runtime.store.head(self.id)
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where it stands."""
+        return SessionStatus(self._head()["status"])
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is suspended or ended early."""
+        reason: str | None = self._head()["status_reason"]
+        return reason
+
+    @property
+    def version(self) -> int:
+        """Grows by one with every change."""
+        version: int = self._head()["version"]
+        return version
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What it was started with, defaults filled in."""
+        inputs: dict[str, Any] = codec.decode(self._row()["input_data"])
+        return inputs
+
+    @property
+    def output(self) -> Any:
+        """What it gave; None while it has not completed."""
+        text = self._row()["output"]
+        return None if text is None else codec.decode(text)
+
+    @property
+    def definition(self) -> bytes:
+        """The exact bytes that it runs."""
+        digest = self._row()["definition_digest"]
+        return b"" if digest is None else bytes(self._runtime.store.definition(digest)["body"])
+
+    @property
+    def source(self) -> Source:
+        """The definition with its format and path."""
+        row = self._row()
+        return Source(body=self.definition, format=row["definition_format"], path=row["config_path"])
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Its steps in the order of the file, as in `to_dict()["steps"]`."""
+        steps: list[dict[str, Any]] = self.to_dict()["steps"]
+        return steps
+
+    @property
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """Its checkpoints, oldest first."""
+        checkpoints: list[dict[str, Any]] = self.to_dict()["checkpoints"]
+        return checkpoints
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """The attempts that did not succeed, oldest first."""
+        return [dict(row) for row in self._runtime.store.attempts(self.id)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready data: the object under `session` in `show --json`."""
+        store = self._runtime.store
+        row = store.session(self.id)
+        plan = self._runtime.plan(row["definition_digest"]) if row["definition_digest"] else None
+        return view.whole(row, store.steps(self.id), plan, store.now())
+
+    # -- waiting
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.status in FINAL_SESSION
+
+    def wait(self, timeout: float | None = None) -> SessionStatus:
+        """Wait until it has ended or is suspended.
+
+        Args:
+            timeout: seconds; None = as long as it takes. The session goes on if it is not done by then.
+
+        Raises:
+            SessionTimeout: it was not done in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        look = _FIRST_LOOK
+        while True:
+            status = self.status
+            if status is not SessionStatus.ACTIVE:
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                raise SessionTimeout(
+                    f"session {self.id} is not done after {timeout:g} s; it goes on",
+                    hint=f"Watch it with: cascade watch {self.id}",
+                )
+            time.sleep(look)
+            look = min(look * 1.5, _LONGEST_LOOK)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for its end and return its output.
+
+        Args:
+            timeout: seconds; None = as long as it takes.
+
+        Raises:
+            SessionFailed: it failed, was cancelled or expired; says which step and why.
+            NotResumable: it is suspended and somebody has to act; says why.
+            SessionTimeout: it was not done in time; it goes on.
+        """
+        status = self.wait(timeout)
+        if status is SessionStatus.COMPLETED:
+            return self.output
+        raise self._why(status)
+
+    get = result  #: Celery's habit
+
+    def _why(self, status: SessionStatus) -> Exception:
+        row = self._row()
+        if status is SessionStatus.SUSPENDED:
+            return NotResumable(
+                f"session {self.id} is suspended ({row['status_reason']})", hint=f"Look: cascade show {self.id}"
+            )
+        error = view.plain(row["error"]) or {}
+        where = f": step {error['step']!r}" if error.get("step") else ""
+        what = f": {error['type']}: {error['message']}" if error else ""
+        hint = f"Look: cascade show {self.id}"
+        if status is SessionStatus.FAILED:
+            hint += f"\nTry again from its last checkpoint: cascade resume {self.id}"
+        return SessionFailed(f"session {self.id} {status.value}{where}{what}", hint=hint)
+
+    # -- acting
+    def cancel(self, reason: str | None = None, *, actor: str | None = None) -> SessionStatus:
+        """Ask it to end: nothing new is queued, a step that runs still ends and is checkpointed.
+
+        Raises:
+            SessionConflict: it has ended already.
+        """
+        return self._halt(Halt.CANCELLED, reason, Action(action="cancel", actor=actor, reason=reason))
+
+    def suspend(self, *, actor: str | None = None, reason: str | None = None) -> SessionStatus:
+        """Ask it to stop after the steps that run; `resume()` goes on from there.
+
+        Raises:
+            SessionConflict: it has ended or is suspended already.
+        """
+        action = Action(action="suspend", actor=actor, reason=reason)
+        return self._halt(Halt.SUSPENDED, SuspendReason.OPERATOR.value, action)
+
+    def _halt(self, halt: Halt, reason: str | None, action: Action) -> SessionStatus:
+        found = self._runtime.store.halt(self.id, halt, reason, action)
+        possible = {SessionStatus.ACTIVE}
+        if halt is Halt.CANCELLED:
+            possible |= {SessionStatus.SUSPENDED, SessionStatus.FAILED}
+        if found not in possible:
+            raise SessionConflict(
+                f"session {self.id} is {found.value}; it cannot be {halt.value} any more",
+                hint=f"Look: cascade show {self.id}",
+            )
+        return settle(self._runtime, self.id) or self.status
+
+    def resume(self, *, actor: str | None = None, reason: str | None = None) -> Session:
+        """Go on from the last checkpoint: a failed step gets a fresh budget of attempts.
+
+        Raises:
+            NotResumable: it has ended for good, or its time has passed.
+        """
+        resume_one(self._runtime, self.id, Action(action="resume", actor=actor, reason=reason))
+        return self

@@ -1,0 +1,129 @@
+"""A session as plain data: the `cascade/1` shape of `show --json`, the HTTP API and `Session.to_dict()`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from celery_cascade.definition.plan import Plan
+from celery_cascade.persistence.rows import NO_ITEM, Row
+from celery_cascade.states import FINAL_SESSION, SessionStatus, StepStatus
+
+SCHEMA = "cascade/1"
+
+_DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO-8601 in UTC with a Z (R96)."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def checkpoint_name(session_id: str, number: int) -> str:
+    """How a checkpoint is written wherever it is shown (D13)."""
+    return f"{session_id}_ckpt_{number}"
+
+
+def plain(text: str | None) -> Any:
+    """Stored JSON for people: what our codec wrote specially is shown as its JSON form."""
+    return None if text is None else json.loads(text)
+
+
+def can_resume(row: Row, now: datetime) -> bool:
+    """Whether `resume` would set the session going again."""
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        return False
+    return row["status"] in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
+
+
+def summary(row: Row, now: datetime) -> dict[str, Any]:
+    """A session without payloads: what lists show."""
+    total = row["total_steps"]
+    done = total - row["open_steps"] if row["status"] != SessionStatus.CANCELLED else (row["current_step"] or 0)
+    return {
+        "session_id": row["session_id"],
+        "cascade_id": row["cascade_id"],
+        "name": row["name"],
+        "status": row["status"],
+        "reason": row["status_reason"] or (f"{row['halt']} requested" if row["halt"] else None),
+        "mode": row["mode"],
+        "current_phase": row["current_phase"],
+        "current_step": row["current_step"],
+        "progress": {"done": done, "total": total, "percent": round(100 * done / total) if total else 100},
+        "can_resume": can_resume(row, now),
+        "version": row["version"],
+        "thread_id": row["thread_id"],
+        "resource_id": row["resource_id"],
+        "tags": plain(row["tags"]) or [],
+        "created_at": iso(row["created_at"]),
+        "started_at": iso(row["started_at"]),
+        "updated_at": iso(row["updated_at"]),
+        "finished_at": iso(row["finished_at"]),
+        "expires_at": iso(row["expires_at"]),
+    }
+
+
+def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime) -> dict[str, Any]:
+    """A session with everything: the object under `session` in `show --json`."""
+    shown = [_step(step) for step in _in_order(steps, plan)]
+    done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
+    checkpoints = sorted((s["version"], s["step"]) for s in steps if s["status"] in _DONE)
+    found = summary(row, now)
+    return {
+        **found,
+        "completed_steps": [step["step"] for step in sorted(done, key=lambda s: s["version"])],
+        "inputs": plain(row["input_data"]),
+        "output": plain(row["output"]),
+        "error": plain(row["error"]),
+        "definition_sha256": row["definition_digest"],
+        "config_path": row["config_path"],
+        "parent_session_id": row["parent_session_id"],
+        "depth": row["depth"],
+        "checkpoints": [
+            {"checkpoint": checkpoint_name(row["session_id"], version), "number": version, "step": step}
+            for version, step in checkpoints
+        ],
+        "steps": shown,
+    }
+
+
+def _in_order(steps: list[Row], plan: Plan | None) -> list[Mapping[str, Any]]:
+    """The steps in the order of the file; those without a row yet are pending."""
+    if plan is None:
+        return list(steps)
+    by_step: dict[str, list[Mapping[str, Any]]] = {}
+    for row in steps:
+        by_step.setdefault(row["step"], []).append(row)
+    ordered: list[Mapping[str, Any]] = []
+    for step in plan.steps.values():
+        ordered += sorted(by_step.get(step.id, []), key=lambda row: row["item"]) or [_pending(step.id, step.task)]
+    return ordered
+
+
+def _pending(step: str, task: str) -> dict[str, Any]:
+    return {"step": step, "item": NO_ITEM, "status": "pending", "task": task, "attempt": 0, "crashes": 0}
+
+
+def _step(row: Mapping[str, Any]) -> dict[str, Any]:
+    ran = row.get("started_at") is not None
+    return {
+        "step": row["step"],
+        "item": None if row["item"] == NO_ITEM else row["item"],
+        "status": row["status"],
+        "reason": row.get("reason"),
+        "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
+        "crashes": row["crashes"],
+        "task": row["task"],
+        "worker": row.get("nodename") if ran else None,
+        "started_at": iso(row.get("started_at")),
+        "finished_at": iso(row.get("finished_at")),
+        "output": plain(row.get("output")),
+        "error": plain(row.get("error")),
+    }
+
+
+def is_final(row: Row) -> bool:
+    """Whether the session has ended."""
+    return row["status"] in FINAL_SESSION
