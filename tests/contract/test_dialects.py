@@ -449,6 +449,22 @@ def test_engine_for_the_orm_has_the_same_transactions(database):
     assert get(database, "id") == "b"
 
 
+@on("mariadb")
+def test_reading_costs_no_rollback(database):
+    """SQLAlchemy would send one whenever a connection is given back: a round trip at every read."""
+
+    def rollbacks() -> int:
+        with database.read() as connection:
+            return int(connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Com_rollback'").one()[1])
+
+    before = rollbacks()
+    database.ping()
+    assert rollbacks() == before
+    with pytest.raises(IntegrityError):
+        database.transaction(lambda connection: connection.execute(facts.insert(), [{"id": "x"}, {"id": "x"}]))
+    assert rollbacks() == before + 1
+
+
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 

@@ -122,7 +122,7 @@ def described(database: Database) -> dict[str, Any]:
                 "unique": by_name(inspector.get_unique_constraints(table)),
                 "checks": by_name(inspector.get_check_constraints(table)),
                 "indexes": by_name([as_words(index) for index in inspector.get_indexes(table)]),
-                "options": {k: v for k, v in inspector.get_table_options(table).items() if "comment" not in k},
+                "options": inspector.get_table_options(table) if database.family == "mysql" else {},
             }
             for table in schema.TABLES
         }

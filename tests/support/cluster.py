@@ -14,11 +14,19 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from pytest_celery import CeleryTestWorker, CeleryWorkerContainer
+
+from celery_cascade.definition.cascade import Source
+from celery_cascade.definition.plan import make_plan
+from celery_cascade.definition.reader import read_cascade
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.store import Store
+from celery_cascade.sessions import view
 
 SOURCE = Path(__file__).parents[2] / "src"
 READY = " ready."
@@ -145,7 +153,9 @@ class LocalWorker(CeleryWorkerContainer):
 
     def children(self) -> list[int]:
         """The pool's processes."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
+        )
         return [int(word) for word in found.stdout.split()]
 
     def teardown(self) -> None:
@@ -185,7 +195,9 @@ class Project:
         path.write_text(text)
         return path
 
-    def python(self, code: str, *, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, code: str, *, check: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run code as a program of the user's would."""
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -200,15 +212,26 @@ class Project:
         return done
 
     def start(self, path: Path, session_id: str, inputs: dict[str, Any] | None = None) -> None:
-        self.python(f"from proj import cascades; cascades.start({str(path)!r}, {inputs or {}!r}, session_id={session_id!r})")
+        self.python(
+            f"from proj import cascades; cascades.start({str(path)!r}, {inputs or {}!r}, session_id={session_id!r})"
+        )
+
+    @property
+    def database_url(self) -> str:
+        return self.stack.database_url or f"sqlite:///{self.folder / '.cascade' / 'store.sqlite'}"
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.database_url)
 
     def show(self, session_id: str) -> dict[str, Any]:
-        """The session as data, read by another process."""
-        import json
-
-        code = f"import json; from proj import cascades; print(json.dumps(cascades.session({session_id!r}).to_dict()))"
-        shown: dict[str, Any] = json.loads(self.python(code).stdout)
-        return shown
+        """The session as data, read by this process, which is none of those that run it."""
+        store = Store(self.database)
+        row = store.session(session_id)
+        plan = make_plan(
+            read_cascade(Source(body=bytes(store.definition(row["definition_digest"])["body"]), format="yaml"))
+        )
+        return view.whole(row, store.steps(session_id), plan, store.now())
 
     def worker(self, *arguments: str, name: str = "one") -> WorkerNode:
         """Start a worker and wait until it is ready."""
@@ -231,6 +254,7 @@ class Project:
     def close(self) -> None:
         for node in self.nodes:
             node.teardown()
+        self.database.dispose()
 
 
 def environment() -> dict[str, str]:

@@ -6,13 +6,13 @@ import click
 
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.options import actor, id_argument, json_option
+from celery_cascade.cli.options import Verb, actor, id_argument, json_option
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
 
 
-@click.command()
+@click.command(cls=Verb, example=('celery -A proj cascade cancel 3f2a91 --reason "wrong order"',))
 @id_argument
 @click.option("--reason", help="Why; kept with the session and shown.")
 @json_option
@@ -20,10 +20,6 @@ def cancel(session: str, reason: str | None, as_json: bool) -> None:
     """End a session: nothing new is started, a step that runs still ends and is checkpointed.
 
     A cancelled session cannot be resumed. One that has ended already is a conflict (exit 4).
-
-    \b
-    Example:
-      celery -A proj cascade cancel 3f2a91 --reason "wrong order"
     """
     runtime = Caller.here().runtime
     found = Session(runtime, session_id(runtime.store, session))

@@ -6,7 +6,7 @@ import click
 
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.options import id_argument, json_option
+from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
 from celery_cascade.sessions.session import Session
 
@@ -25,9 +25,7 @@ def definition(session: str, raw: bool, as_json: bool) -> None:
     found = Session(runtime, session_id(runtime.store, session))
     source = found.source
     if raw:
-        stream = click.get_binary_stream("stdout")
-        stream.write(source.body)
-        stream.flush()
+        click.echo(source.body, nl=False)  # bytes go out as they are
         return
     text = source.body.decode("utf-8", "replace")
     if is_json(click.get_current_context()):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from celery_cascade.cli.options import Verb
 from celery_cascade.cli.words import out
 
 

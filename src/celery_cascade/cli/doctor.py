@@ -11,7 +11,7 @@ import click
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.checks import Check, every
 from celery_cascade.cli.exits import DONE
-from celery_cascade.cli.options import json_option
+from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
 from celery_cascade.errors import CascadeError, StoreError, UsageError
@@ -20,9 +20,10 @@ from celery_cascade.persistence.store import Store
 from celery_cascade.tasks.runtime import Runtime
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
+_EXAMPLE = ("celery -A proj cascade doctor", "celery -A proj cascade doctor --tasks")
 
 
-@click.command(cls=Verb, example=('celery -A proj cascade doctor', 'celery -A proj cascade doctor --tasks', '"', 'ller = Caller.here()', 'ntime = caller.runtime', ' fix:', '  _move_damaged(runtime)', 'und = every(runtime, caller)', 'mes = sorted(name for name in runtime.app.tasks if not name.startswith("celery.")) if tasks else None', ' is_json(click.get_current_context()):', '  checks = [{**asdict(check), "hint": as_called(check.hint)} for check in found]', '  wrong = any(check.state == "error" for check in found)', '  out_json({"ok": not wrong, "checks": checks} | ({} if names is None else {"tasks": names}))', 'se:', '  _tell(found)', '  for name in names or ():', '      out(printable(name))', 'ise click.exceptions.Exit(next((check.code for check in found if check.state == "error"), DONE))', '', '', 'ell(found: list[Check]) -> None:', 'r check in found:', '  mark, colour = _MARKS[check.state]', '  out(f"{click.style(f\'{mark:<8}\', fg=colour)}{check.name:<9} {printable(check.message, lines=True)}")', '  for line in as_called(check.hint).splitlines():', '      out(f"{\'\':<18}{printable(line)}")', '', '', 'ove_damaged(runtime: Runtime) -> None:'))
+@click.command(cls=Verb, example=_EXAMPLE)
 @click.option("--tasks", is_flag=True, help="List the registered tasks, which a cascade file may name.")
 @click.option("--fix", is_flag=True, help="Move a damaged SQLite store aside, so that a new one can begin.")
 @json_option
@@ -31,6 +32,33 @@ def doctor(tasks: bool, fix: bool, as_json: bool) -> None:
 
     Exit 0 if all is well (warnings included), 2 for settings, 7 if the store is missing, damaged or out of date,
     69 if database or broker do not answer, 1 for anything else.
+    """
+    caller = Caller.here()
+    runtime = caller.runtime
+    if fix:
+        _move_damaged(runtime)
+    found = every(runtime, caller)
+    names = sorted(name for name in runtime.app.tasks if not name.startswith("celery.")) if tasks else None
+    if is_json(click.get_current_context()):
+        checks = [{**asdict(check), "hint": as_called(check.hint)} for check in found]
+        wrong = any(check.state == "error" for check in found)
+        out_json({"ok": not wrong, "checks": checks} | ({} if names is None else {"tasks": names}))
+    else:
+        _tell(found)
+        for name in names or ():
+            out(printable(name))
+    raise click.exceptions.Exit(next((check.code for check in found if check.state == "error"), DONE))
+
+
+def _tell(found: list[Check]) -> None:
+    for check in found:
+        mark, colour = _MARKS[check.state]
+        out(f"{click.style(f'{mark:<8}', fg=colour)}{check.name:<9} {printable(check.message, lines=True)}")
+        for line in as_called(check.hint).splitlines():
+            out(f"{'':<18}{printable(line)}")
+
+
+def _move_damaged(runtime: Runtime) -> None:
     """Move a damaged SQLite file out of the way; nothing is deleted, nothing of it is read into the new store."""
     database = runtime.open_database()
     try:

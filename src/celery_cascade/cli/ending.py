@@ -43,7 +43,9 @@ def conclude(session: Session, status: SessionStatus) -> NoReturn:
             _waiting(session)
         case SessionStatus.FAILED:
             say(f"Error: {why(whole['error'] or {})}")
-            _next(f"Look: cascade show {session.id}", f"Try again from its last checkpoint: cascade resume {session.id}")
+            _next(
+                f"Look: cascade show {session.id}", f"Try again from the last checkpoint: cascade resume {session.id}"
+            )
         case _:
             if whole["reason"]:
                 say(f"Reason: {printable(whole['reason'])}")

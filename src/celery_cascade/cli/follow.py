@@ -19,8 +19,8 @@ from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.runtime import Runtime
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5
-#: Seconds without a worker after which we say so (D8: within 3); a worker that is just starting is given this long.
-NOBODY_AFTER = 1.5
+#: Seconds between two looks for living workers; the first one is at once (D8: said within 3 seconds).
+_WORKERS_EVERY = 1.0
 _WORDS = {"retry": "asked to be retried", "requeue": "asked to be queued again", "timeout": "took too long"}
 
 
@@ -49,7 +49,7 @@ class Follower:
         self._tell = tell
         self._seen: dict[tuple[str, int], tuple[str, int]] = {}
         self._setbacks: set[tuple[str, int, int]] = set()
-        self._alone_from: float | None = None
+        self._next_count = 0.0
         self._said_alone = False
 
     def follow(self, timeout: float | None = None) -> SessionStatus:
@@ -99,6 +99,8 @@ class Follower:
             case "skipped" | "cancelled" as status:
                 why = f" ({row['reason']})" if row["reason"] else ""
                 self._line(row["finished_at"], f"{name} {painted(status)}{why}")
+            case _:  # queued and waiting steps say nothing; failed ones are told as attempts
+                pass
 
     def _note_setbacks(self, key: tuple[str, int]) -> None:
         """The attempts of a step that did not succeed, each told once."""
@@ -114,19 +116,16 @@ class Follower:
 
     def _look_for_workers(self) -> None:
         """Say once that nobody is there to run it, with both ways out, and once that somebody is."""
-        if self._caller is None:
+        if self._caller is None or time.monotonic() < self._next_count:
             return
+        self._next_count = time.monotonic() + _WORKERS_EVERY
         found = workers(self._runtime)
-        tasks = [step.task for step in self._runtime.facts(self._id).plan.steps.values()]
-        unknown = unknown_to(found, tasks)
+        unknown = unknown_to(found, [step.task for step in self._runtime.facts(self._id).plan.steps.values()])
         if found and not unknown:
             if self._said_alone:
                 self._tell(f"A worker is there: {found[0].nodename}")
-            self._alone_from, self._said_alone = None, False
-            return
-        now = time.monotonic()
-        self._alone_from = self._alone_from or now
-        if not self._said_alone and now - self._alone_from >= NOBODY_AFTER:
+            self._said_alone = False
+        elif not self._said_alone:
             self._said_alone = True
             for line in no_worker(self._caller, self._id, unknown):
                 self._tell(line)

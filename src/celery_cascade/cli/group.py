@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from celery_cascade.__about__ import __version__
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.problems import told
 
@@ -61,7 +62,9 @@ class Verbs(click.Group):
         command: click.Command = getattr(import_module(f"celery_cascade.cli.{cmd_name}"), cmd_name)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with the nearest right word."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], VERBS, n=1)
@@ -76,7 +79,7 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 118})
 @click.option("-A", "--app", "app_name", metavar="MODULE", help="Your Celery app, as for celery -A; or CELERY_APP.")
-@click.version_option(package_name="celery-cascade", message="celery-cascade %(version)s")
+@click.version_option(__version__, message="celery-cascade %(version)s")
 @click.pass_context
 def cascade(ctx: click.Context, app_name: str | None) -> None:
     """Remember who calls; see HELP."""

@@ -9,7 +9,7 @@ import click
 
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.living import Attendance
-from celery_cascade.cli.options import json_option, status_option
+from celery_cascade.cli.options import Verb, json_option, status_option
 from celery_cascade.cli.tables import table
 from celery_cascade.cli.words import is_json, local, out_json, printable, say, took
 from celery_cascade.persistence.rows import Row
@@ -19,7 +19,7 @@ from celery_cascade.sessions.view import summary
 _HEADINGS = ("SESSION", "CASCADE", "NAME", "STATUS", "DONE", "PHASE", "STARTED", "TOOK")
 
 
-@click.command()
+@click.command(cls=Verb, example=("celery -A proj cascade ls --status failed --cascade order",))
 @status_option("Only these: active, suspended, completed, failed, cancelled, expired; may be given several times.")
 @click.option("--cascade", "cascade_id", metavar="NAME", help="Only sessions of this cascade.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
@@ -28,10 +28,6 @@ def ls(status: list[str] | None, cascade_id: str | None, limit: int, as_json: bo
     """List sessions, newest first.
 
     A session that nobody runs says so: `active, no living worker for 41 s`.
-
-    \b
-    Example:
-      celery -A proj cascade ls --status failed --cascade order
     """
     runtime = Caller.here().runtime
     wanted = SessionFilter(status=status, cascade=cascade_id, limit=limit)

@@ -8,54 +8,42 @@ from contextlib import contextmanager
 import click
 
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.options import json_option
+from celery_cascade.cli.options import Verb, VerbGroup, json_option
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import CascadeError, UsageError
 from celery_cascade.persistence import migrate as migrations
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 
+_EXAMPLE = ("celery -A proj cascade migrate up", "celery -A proj cascade migrate check")
 
-@click.group()
+
+@click.group(cls=VerbGroup, example=_EXAMPLE)
 def migrate() -> None:
-    """Make, bring up to date, or look at the tables of the store.
+    """Make the tables of the store, bring them up to date, or look at them.
 
-    The embedded SQLite store does this by itself; a server's database only by this command. Run twice it does
-    nothing the second time.
-
-    \b
-    Example:
-      celery -A proj cascade migrate up
-      celery -A proj cascade migrate check      (in a deploy: exit 7 if `up` is needed)
+    The embedded SQLite store does this by itself; a server's database only by this command. `up` does nothing the
+    second time; `check` is for a deploy: it exits 7 if `up` is needed.
     """
 
 
-@migrate.command()
+@migrate.command(cls=Verb, example=("celery -A proj cascade migrate up",))
 @json_option
 def up(as_json: bool) -> None:
-    """Bring the tables to what this version needs.
-
-    \b
-    Example:
-      celery -A proj cascade migrate up
-    """
+    """Bring the tables to what this version needs."""
     with _database() as database:
         done = migrations.upgrade(database)
         _report(database, done, "Executed")
 
 
-@migrate.command()
+@migrate.command(
+    cls=Verb, example=("celery -A proj cascade migrate down", "celery -A proj cascade migrate down base --yes")
+)
 @click.argument("revision", default="-1")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def down(revision: str, yes: bool, as_json: bool) -> None:
-    """Undo migrations: the last one, or all after REVISION; `base` drops every table with the sessions in it.
-
-    \b
-    Example:
-      celery -A proj cascade migrate down 0001
-      celery -A proj cascade migrate down base --yes
-    """
+    """Undo the last migration, or all after REVISION; `base` drops every table with the sessions in it."""
     with _database() as database:
         if migrations.current(database) is None:
             raise UsageError(f"the store {database.shown} has no tables of celery-cascade; there is nothing to undo")
@@ -65,15 +53,10 @@ def down(revision: str, yes: bool, as_json: bool) -> None:
         _report(database, done, "Undid")
 
 
-@migrate.command()
+@migrate.command(cls=Verb, example=("celery -A proj cascade migrate current",))
 @json_option
 def current(as_json: bool) -> None:
-    """Say which revision the tables have, and what is pending.
-
-    \b
-    Example:
-      celery -A proj cascade migrate current
-    """
+    """Say which revision the tables have, and what is pending."""
     with _database() as database:
         found, pending = migrations.current(database), migrations.pending(database)
         if is_json(click.get_current_context()):
@@ -83,15 +66,10 @@ def current(as_json: bool) -> None:
         say(f"{counted(len(pending), 'migration')} pending" + (f": {', '.join(pending)}" if pending else ""))
 
 
-@migrate.command()
+@migrate.command(cls=Verb, example=("celery -A proj cascade migrate check",))
 @json_option
 def check(as_json: bool) -> None:
-    """Exit 0 if the tables are what this version needs, else 7.
-
-    \b
-    Example:
-      celery -A proj cascade migrate check
-    """
+    """Exit 0 if the tables are what this version needs, else 7."""
     with _database() as database:
         migrations.check(database)
         if is_json(click.get_current_context()):
@@ -100,14 +78,9 @@ def check(as_json: bool) -> None:
             say(f"The store {database.shown} is up to date (revision {migrations.head()}).")
 
 
-@migrate.command()
+@migrate.command(cls=Verb, example=("celery -A proj cascade migrate sql > cascade.sql",))
 def sql() -> None:
-    """Print the SQL that makes the tables, for people who run such things by hand.
-
-    \b
-    Example:
-      celery -A proj cascade migrate sql > cascade.sql
-    """
+    """Print the SQL that makes the tables, for people who run such things by hand."""
     with _database() as database:
         out(migrations.sql(database).rstrip())
 

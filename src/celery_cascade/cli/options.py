@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,7 +16,33 @@ from celery_cascade.definition.durations import seconds
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Duration(click.ParamType):
+class Exampled(click.Command):
+    """A command whose help ends with examples.
+
+    Args:
+        example: command lines, as they are typed.
+    """
+
+    def __init__(self, *args: Any, example: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, one a line, never wrapped."""
+        with formatter.section("Example" if len(self.example) == 1 else "Examples"):
+            for line in self.example:
+                formatter.write(f"  {line}\n")
+
+
+class Verb(Exampled):
+    """A verb of ours."""
+
+
+class VerbGroup(Exampled, click.Group):
+    """A verb with verbs of its own."""
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # no generic before click 8.4
     """`30s`, `5m`, `7d`, or a number of seconds."""
 
     name = "duration"

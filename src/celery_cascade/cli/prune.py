@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.options import Duration, json_option, status_option
+from celery_cascade.cli.options import Duration, Verb, json_option, status_option
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.sessions.prune import PruneReport
 

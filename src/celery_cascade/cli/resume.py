@@ -11,7 +11,7 @@ from celery_cascade.cli.follow import no_worker
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.living import workers
-from celery_cascade.cli.options import actor, id_argument, json_option, timeout_option
+from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import UsageError
@@ -21,7 +21,7 @@ from celery_cascade.sessions.session import Session
 from celery_cascade.tasks.publish import driving
 
 
-@click.command()
+@click.command(cls=Verb, example=("celery -A proj cascade resume @last-failed --watch",))
 @id_argument
 @click.option("--reason", help="Why; kept with the session.")
 @click.option("--watch/--detach", default=False, help="Follow it to its end, or return at once (default).")
@@ -35,10 +35,6 @@ def resume(
 
     Steps that are checkpointed never run again; a step that failed gets a fresh budget of attempts. The definition
     that the session started with is used, whatever its file says now. A session that is active goes on anyway.
-
-    \b
-    Example:
-      celery -A proj cascade resume @last-failed --watch
     """
     if local and timeout is not None:
         raise UsageError("--local runs here until the end: it cannot be had together with --timeout")

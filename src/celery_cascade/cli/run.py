@@ -13,17 +13,22 @@ from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.living import unknown_to, workers
-from celery_cascade.cli.options import json_option, timeout_option
+from celery_cascade.cli.options import Verb, json_option, timeout_option
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
-from celery_cascade.errors import UsageError
+from celery_cascade.errors import DefinitionError, UsageError
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, read_target, start
 from celery_cascade.tasks.publish import driving
 
+_EXAMPLE = (
+    "celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org",
+    "id=$(celery -A proj cascade run order.yaml -i order_id=7 --detach)",
+)
 
-@click.command(cls=Verb, example=('celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org', 'id=$(celery -A proj cascade run order.yaml -i order_id=7 --detach)', '"', ' local and (not watch or timeout is not None):', '  raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")', 'ller = Caller.here()', 'scades = caller.cascades', 'urce = _source(cascades, file)', 'puts = inputs_of(read_cascade(source), pairs, inputs_file)', 'tions = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")', ' local or cascades.app.conf.task_always_eager:', '  with driving():', '      found = start(cascades.runtime, source, inputs, options)', '  say(f"Session {found}")', '  run_here(cascades.runtime, found)', 'ssion = cascades.start_with(source, inputs, options)', 'y(f"Session {session.id}")', ' not watch:', '  _leave(caller, session)', '  return', 'tch_to_the_end(caller, session, timeout)', '', '', 'ource(cascades: Cascades, file: str) -> Source:', '"The definition, read once; `cascade_definitions` is looked through only for what is no file."""', 'y:', '  return read_target(cascades.runtime, file)', 'cept Exception:', '  if not cascades.runtime.config.definitions or file in cascades.runtime.registered:', '      raise', 'scades.register_configured()', 'turn read_target(cascades.runtime, file)', '', '', 'eave(caller: Caller, session: Session) -> None:', '"`--detach`: the id is all there is on stdout."""', 'x = click.get_current_context()', ' is_json(ctx):', '  out_json({"session": session.to_dict()})', 'se:', '  out(session.id)', 'ntime = caller.runtime', 'und = workers(runtime)', 'known = unknown_to(found, [step.task for step in runtime.facts(session.id).plan.steps.values()])', ' not found or unknown:', '  for line in no_worker(caller, session.id, unknown):', '      say(line)', '', '', 'tch_to_the_end(caller: Caller, session: Session, timeout: timedelta | None, since: int = 0) -> None:'))
+
+@click.command(cls=Verb, example=_EXAMPLE)
 @click.argument("file", metavar="FILE")
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
@@ -51,6 +56,53 @@ def run(
     FILE is a .yaml or .json file, or the name of a registered cascade. The session id is said first: whatever
     happens to this terminal, the session goes on, and `cascade watch ID` finds it again. Ctrl+C only stops
     watching.
+    """
+    if local and (not watch or timeout is not None):
+        raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
+    caller = Caller.here()
+    cascades = caller.cascades
+    source = _source(cascades, file)
+    inputs = inputs_of(read_cascade(source), pairs, inputs_file)
+    options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
+    if local or cascades.app.conf.task_always_eager:
+        with driving():
+            found = start(cascades.runtime, source, inputs, options)
+        say(f"Session {found}")
+        run_here(cascades.runtime, found)
+    session = cascades.start_with(source, inputs, options)
+    say(f"Session {session.id}")
+    if watch:
+        watch_to_the_end(caller, session, timeout)
+    else:
+        _leave(caller, session)
+
+
+def _source(cascades: Cascades, file: str) -> Source:
+    """The definition, read once; `cascade_definitions` is looked through only for what is no file."""
+    try:
+        return read_target(cascades.runtime, file)
+    except DefinitionError:
+        if not cascades.runtime.config.definitions or file in cascades.runtime.registered:
+            raise
+    cascades.register_configured()
+    return read_target(cascades.runtime, file)
+
+
+def _leave(caller: Caller, session: Session) -> None:
+    """`--detach`: the id is all there is on stdout."""
+    if is_json(click.get_current_context()):
+        out_json({"session": session.to_dict()})
+    else:
+        out(session.id)
+    runtime = caller.runtime
+    found = workers(runtime)
+    unknown = unknown_to(found, [step.task for step in runtime.facts(session.id).plan.steps.values()])
+    if not found or unknown:
+        for line in no_worker(caller, session.id, unknown):
+            say(line)
+
+
+def watch_to_the_end(caller: Caller, session: Session, timeout: timedelta | None, since: int = 0) -> None:
     """Follow a session that workers run, and exit as it ends."""
     follower = Follower(caller.runtime, session.id, since=since, caller=caller)
     try:

@@ -12,7 +12,7 @@ from celery_cascade.cli.ending import why
 from celery_cascade.cli.follow import setback
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.living import Attendance
-from celery_cascade.cli.options import id_argument, json_option
+from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
 from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took
@@ -23,7 +23,7 @@ from celery_cascade.tasks.runtime import Runtime
 _HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
 
 
-@click.command()
+@click.command(cls=Verb, example=("celery -A proj cascade show @last", "celery -A proj cascade show 3f2a91 --json"))
 @id_argument
 @click.option("--traceback", is_flag=True, help="With the tracebacks of the attempts that failed.")
 @json_option
@@ -31,11 +31,6 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     """Show one session: its steps, outputs, errors, and the attempts that did not succeed.
 
     Long values are cut here; --json has them whole.
-
-    \b
-    Example:
-      celery -A proj cascade show @last
-      celery -A proj cascade show 3f2a91 --json
     """
     runtime = Caller.here().runtime
     found = Session(runtime, session_id(runtime.store, session))

@@ -19,10 +19,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _plain(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(painted_cell(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
 
 
-def painted_cell(cell: str, width: int) -> str:
+def padded(cell: str, width: int) -> str:
     """A cell padded to its column; a status in its colour."""
     return painted(cell) + " " * (width - len(cell))
 

@@ -10,7 +10,7 @@ import click
 
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import INVALID
-from celery_cascade.cli.options import json_option
+from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.words import counted, is_json, out, out_json, printable, say
 from celery_cascade.definition.cascade import Cascade
 from celery_cascade.definition.reader import read_with_warnings
@@ -42,7 +42,10 @@ class Report:
         return not self.errors
 
 
-@click.command(cls=Verb, example=('cascade validate order.yaml refund.yaml', 'celery -A proj cascade validate order.yaml', '"', 'sks = _tasks(Caller.here())', 'ports = [check(file, tasks) for file in files]', ' is_json(click.get_current_context()):', '  out_json({"valid": all(report.valid for report in reports), "files": [_as_json(report) for report in reports]})', 'r report in reports:', '  _tell(report, quiet=as_json)', ' not all(report.valid for report in reports):', '  raise click.exceptions.Exit(INVALID)', '', '', 'asks(caller: Caller) -> list[str] | None:', ' not caller.has_app:', '  return None', 'turn [name for name in caller.app.tasks if not name.startswith("celery.")]', '', '', 'eck(file: str, tasks: list[str] | None) -> Report:'))
+_EXAMPLE = ("cascade validate order.yaml refund.yaml", "celery -A proj cascade validate order.yaml")
+
+
+@click.command(cls=Verb, example=_EXAMPLE)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @json_option
 def validate(files: tuple[str, ...], as_json: bool) -> None:
@@ -50,6 +53,24 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
 
     Needs no app; with one it also says which tasks are not registered. Nothing is started. Exit 6 if a file
     cannot be run.
+    """
+    tasks = _tasks(Caller.here())
+    reports = [check(file, tasks) for file in files]
+    if is_json(click.get_current_context()):
+        out_json({"valid": all(report.valid for report in reports), "files": [_as_json(report) for report in reports]})
+    for report in reports:
+        _tell(report, quiet=as_json)
+    if not all(report.valid for report in reports):
+        raise click.exceptions.Exit(INVALID)
+
+
+def _tasks(caller: Caller) -> list[str] | None:
+    if not caller.has_app:
+        return None
+    return [name for name in caller.app.tasks if not name.startswith("celery.")]
+
+
+def check(file: str, tasks: list[str] | None) -> Report:
     """Everything that is to be said about one file; `tasks` = the registered ones, None if no app is known."""
     report = Report(file)
     try:
@@ -85,4 +106,5 @@ def _tell(report: Report, *, quiet: bool) -> None:
             if finding.hint:
                 say(printable(finding.hint, lines=True))
     if report.valid and not quiet:
-        out(f"{printable(report.file)}: ok, cascade {printable(report.cascade_id or '')} with {counted(report.steps, 'step')}")
+        what = f"cascade {printable(report.cascade_id or '')} with {counted(report.steps, 'step')}"
+        out(f"{printable(report.file)}: ok, {what}")

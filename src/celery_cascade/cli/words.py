@@ -55,7 +55,7 @@ def is_json(ctx: click.Context) -> bool:
 
 
 def colour_of(stream: Any) -> bool | None:
-    """False where there must be no colour (https://no-color.org, celery --no-color); None = click decides by the tty."""
+    """False where there must be no colour (no-color.org, celery --no-color); None = click decides by the tty."""
     ctx = click.get_current_context(silent=True)
     if os.environ.get("NO_COLOR") or (ctx is not None and ctx.find_root().params.get("no_color")):
         return False

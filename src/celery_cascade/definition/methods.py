@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jinja2 import Undefined
 
-from celery_cascade.definition.filters import FILTERS, concatenate, counted
+from celery_cascade.definition.filters import FILTERS, as_text, counted
+from celery_cascade.definition.meter import charge
 from celery_cascade.definition.words import suggestion, type_name, words
 
 _PLAIN = {
@@ -45,6 +46,13 @@ def call_method(value: Any, name: str, *args: Any) -> Any:
                 raise TypeError(f"a {type_name(value)} has no method {name}(){suggestion(name, methods)}")
             return methods[name](value, *args)
     raise TypeError(f"a {type_name(value)} has no methods")
+
+
+def concatenate(values: Iterable[Any]) -> str:
+    """What `~` makes."""
+    texts = [as_text(value) for value in values]
+    charge(sum(map(len, texts)))
+    return "".join(texts)
 
 
 #: Under names that a template cannot write: `~` and method calls become these.

@@ -72,7 +72,7 @@ class Text:
         content = self.content[start : ends.start() if ends else len(self.content)]
         first = max(0, column - 1 - _BEFORE)
         before, after = content[first : column - 1], content[column - 1 : column - 1 + _AFTER]
-        return f"{_printable(before)}{_printable(after)}\n{_blank(before)}^"
+        return f"{_printable(before + after).rstrip()}\n{_blank(before)}^"
 
 
 def name_of(path: str | None) -> str:

@@ -15,7 +15,7 @@ from celery_cascade.definition.limits import MAX_ALIAS_GROWTH, MAX_DEPTH
 from celery_cascade.definition.nodes import Entry, Mapping, Node, Scalar, Sequence, Value
 from celery_cascade.definition.places import Text
 from celery_cascade.definition.words import shown, suggestion
-from celery_cascade.errors import DefinitionError
+from celery_cascade.definition.yaml_errors import explained
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml ten times faster, the marks the same
 _TAGS = {
@@ -38,7 +38,9 @@ def read(text: Text, doubts: list[tuple[int, str]]) -> Node:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise _explained(text, error) from error
+        raise explained(text, error) from error
+    except (ValueError, OverflowError) as error:  # the parser in Python, on "\\UFFFFFFFF"
+        raise text.error(0, f"not well-formed YAML: {error}") from error
 
 
 class _Composer:
@@ -200,28 +202,3 @@ def _is_unicode(value: str) -> bool:
 
 def _at(event: Any) -> int:
     return int(event.start_mark.index)
-
-
-_EXPLAINED = {
-    "cannot start any token": "a tab cannot indent YAML; use spaces",
-    "mapping values are not allowed": "a ': ' is not expected here; check the indentation, or put the text in quotes",
-    "could not find expected ':'": "a key without ':'; check the indentation, or put the text in quotes",
-}
-
-
-def _explained(text: Text, error: yaml.YAMLError) -> DefinitionError:
-    """PyYAML's error in one line, with a cure for the usual ones."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        position = getattr(error, "position", 0)
-        character = getattr(error, "character", None)
-        code = f" (0x{character:02x})" if isinstance(character, int) else ""
-        return text.error(min(position, len(text.content)), f"a character that YAML does not allow{code}")
-    mark: Any = error.problem_mark or error.context_mark
-    offset = min(mark.index, len(text.content)) if mark else 0
-    problem = error.problem or error.context or "not well-formed YAML"
-    if "cannot start any token" in problem and text.content[offset : offset + 1] != "\t":
-        what = f"{shown(text.content[offset : offset + 1])} cannot start a value; put the text in quotes"
-    else:
-        what = next((cure for part, cure in _EXPLAINED.items() if part in problem), problem)
-    context = f" ({error.context})" if error.context and what == problem else ""
-    return text.error(offset, what + context)

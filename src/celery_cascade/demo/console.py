@@ -69,7 +69,7 @@ class Console:
         """Print a text as it is."""
         if not can_print(text):
             text = text.encode("ascii", "backslashreplace").decode("ascii")
-        self._echo(click.style(text, fg=colour, bold=bold) if self._colour and text and (colour or bold) else text)
+        self._echo(click.style(text, fg=colour, bold=bold or None) if self._colour and text else text)
 
     def event(self, text: str, *, mark: str = "") -> None:
         """Print what has just happened; `mark` is good, bad, runs or nothing."""

@@ -63,9 +63,9 @@ def conclude(console: Console, folder: Path, session_id: str, checks: list[Check
     console.say()
     if keep:
         report.show_next(console, folder, session_id)
+        console.say()
     else:
         remove_folder(folder)
-    console.say()
     console.say(f"All as promised, in {console.seconds:.0f} s.", colour="green", bold=True)
     return 0
 

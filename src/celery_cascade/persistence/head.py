@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, null, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, null, select, update
 
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.clock import after, now
@@ -101,10 +101,10 @@ def _stronger(halt: Halt, reason: str | None, asked: Halt, asked_reason: str | N
 
 
 _UNSTARTED = and_(steps.c.session_id == bindparam("b_session"), steps.c.status.in_(["pending", "queued", "waiting"]))
-_COUNT_RUNNING = (
-    select(func.count())
-    .select_from(steps)
-    .where(steps.c.session_id == bindparam("b_session"), steps.c.status == "running")
+_BUSY = (
+    select(steps.c.status)
+    .where(steps.c.session_id == bindparam("b_session"), steps.c.status.in_(["queued", "running"]))
+    .distinct()
 )
 _CANCEL_STEPS = (
     update(steps)
@@ -131,16 +131,28 @@ def settle_session(
             return _complete(conn, session_id, head, output, error, clock)
         if head.halt is None:
             return None
-        # Parked first, counted then: a step that a recovery queued while the halt was written could otherwise be
-        # claimed between the count and the end.
-        parked = park_queued(conn, session_id, head.version + 1)
-        if conn.execute(_COUNT_RUNNING, {"b_session": session_id}).scalar():
+        parked, busy = _park_all(conn, session_id, head.version + 1)
+        if busy:
             if parked:
                 _move(conn, session_id, head, clock)
             return None
         return _end_halted(conn, session_id, head, clock)
 
     return db.transaction(work)
+
+
+def _park_all(conn: Connection, session_id: str, version: int) -> tuple[int, bool]:
+    """Take back what is queued; how many, and whether a step runs.
+
+    A recovery that had not seen the halt may queue a step again, for it locks no head. So what counts is a look
+    that finds nothing queued: from then on only a running step can change without the head's lock.
+    """
+    parked = 0
+    while True:
+        parked += park_queued(conn, session_id, version)
+        busy = set(conn.execute(_BUSY, {"b_session": session_id}).scalars())
+        if "queued" not in busy:
+            return parked, bool(busy)
 
 
 def _complete(

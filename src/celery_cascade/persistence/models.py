@@ -161,6 +161,12 @@ class SessionState(Base):
         Index("ix_session_states_finished_at", "finished_at"),
         Index("ix_session_states_status_created_at", "status", "created_at"),
         Index("ix_session_states_expires_at", "expires_at"),
+        Index(
+            "ix_session_states_halt",
+            "halt",
+            postgresql_where=text("halt IS NOT NULL"),
+            sqlite_where=text("halt IS NOT NULL"),
+        ),
         MYSQL,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Float, Integer, and_, bindparam, case, cast, literal, select, update
+from sqlalchemy import Connection, Float, Integer, and_, bindparam, case, cast, literal, select, union_all, update
 
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
@@ -119,9 +119,9 @@ def queued_steps(db: Database, session_id: str, *, clock: dict[str, Any]) -> lis
 def unsettled(db: Database, *, limit: int) -> list[str]:
     """Active sessions whose end was not written: every step ended, or they halt and nothing runs any more."""
     runs = select(literal(1)).where(steps.c.session_id == heads.c.session_id, running()).exists()
-    ended = (heads.c.open_steps == 0) | (heads.c.halt.is_not(None) & ~runs)
-    halted_elsewhere = heads.c.halt.is_not(None) & heads.c.status.in_(["suspended", "failed"])
-    statement = select(heads.c.session_id).where(((heads.c.status == "active") & ended) | halted_elsewhere).limit(limit)
+    halting = select(heads.c.session_id).where(heads.c.halt.is_not(None), (heads.c.status != "active") | ~runs)
+    ended = select(heads.c.session_id).where(heads.c.status == "active", heads.c.open_steps == 0, heads.c.halt.is_(None))
+    statement = union_all(halting, ended).limit(limit)
     with db.read() as conn:
         return list(conn.execute(statement).scalars())
 

@@ -13,8 +13,8 @@ from typing import Any
 from celery.app.annotations import prepare, resolve_all
 from celery.app.task import Task
 
-from celery_cascade.tasks.guard_call import around_celerys_call, around_own_call
-from celery_cascade.tasks.guard_retry import Method, guarded_add_to_chord, guarded_replace, guarded_retry
+from celery_cascade.tasks.guard_call import Method, around_celerys_call, around_own_call
+from celery_cascade.tasks.guard_retry import guarded_add_to_chord, guarded_replace, guarded_retry
 
 MARK = "__cascade_guard__"  #: on a wrapped method. functools.wraps copies it, so that tracing tools may wrap us again.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.app.trace import build_tracer
 
-from celery_cascade.tasks import propagate
+from celery_cascade.tasks import guard_spawn, propagate
 from celery_cascade.tasks.annotations import GuardAnnotation, add_guards, is_guarded
 from celery_cascade.tasks.attempt import StepRunner
 from celery_cascade.tasks.guard_call import RUNNER
@@ -28,8 +28,14 @@ def install_guard(app: Any, runner: StepRunner) -> None:
         return
     app.annotations = [GuardAnnotation(app)]
     guard_tasks(app)
-    app.on_after_finalize.connect(_on_after_finalize, weak=False, dispatch_uid="celery_cascade.guard")
     propagate.connect()
+    if not isinstance(runner, guard_spawn.Elsewhere):
+        guard_spawn.remember(app)
+
+
+def guard_rebuilt_app(app: Any) -> None:
+    """A fixup: called by the constructor of an app that was pickled with the guard on it."""
+    install_guard(app, guard_spawn.Elsewhere(app))
 
 
 def guard_tasks(app: Any) -> None:
@@ -50,10 +56,6 @@ def unguarded(app: Any) -> list[str]:
         for name, task in app.tasks.items()
         if RUNNER not in app.__dict__ or not all(is_guarded(type(task), attribute) for attribute in GUARDED)
     )
-
-
-def _on_after_finalize(sender: Any, **_: Any) -> None:
-    guard_tasks(sender)
 
 
 def _real(app: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from typing import Any
 
@@ -37,7 +38,7 @@ class Runner:
     def claim(self, ref: StepRef, request: Any) -> Attempt | None:
         """Take the step and render its call; None when there is nothing to do."""
         try:
-            return self._claim(ref)
+            attempt = self._claim(ref)
         except StoreUnavailable as error:
             logger.error(
                 "session %s: step %s not claimed, its message is dropped and sent again later: %s",
@@ -46,6 +47,9 @@ class Runner:
                 error,
             )
             return None
+        if attempt is not None:
+            attempt.hard_limit = _hard_limit(request, self._runtime.app)
+        return attempt
 
     def _claim(self, ref: StepRef) -> Attempt | None:
         patience = self._runtime.config.database_patience
@@ -244,8 +248,11 @@ class Runner:
         key = StepKey(attempt.ref.session, attempt.ref.step, attempt.ref.item)
         orphan = self._runtime.store.one_running(key, attempt.ref.attempt)
         if orphan is not None and orphan.token == attempt.token:
-            crash = not isinstance(error, KeyboardInterrupt)
-            recovery.give_back(self._runtime, orphan, error_text(error, attempt.ref), certain=True, crash=crash)
+            if isinstance(error, SystemExit) and _over_its_limit(attempt):
+                recovery.time_out(self._runtime, orphan)
+            else:
+                crash = not isinstance(error, KeyboardInterrupt)
+                recovery.give_back(self._runtime, orphan, error_text(error, attempt.ref), certain=True, crash=crash)
         self._runtime.tokens.close(attempt.token)
 
     def _set_back(
@@ -276,6 +283,19 @@ class Runner:
         )
         moved = self._written(attempt, lambda: self._runtime.store.setback(what))
         recovery.after_setback(self._runtime, what, moved, claimed)
+
+
+def _over_its_limit(attempt: Attempt) -> bool:
+    """Whether this is Celery's hard time limit: billiard sends SIGTERM first, which ends the body as SystemExit."""
+    return attempt.hard_limit is not None and time.monotonic() - attempt.begun >= attempt.hard_limit - 0.1
+
+
+def _hard_limit(request: Any, app: Any) -> float | None:
+    """The hard time limit that Celery applies to this request, in seconds."""
+    task = app.tasks.get(request.task)
+    limits = request.timelimit or (None, None)
+    found = limits[0] or getattr(task, "time_limit", None) or app.conf.task_time_limit
+    return None if found is None or request.is_eager else float(found)
 
 
 def _facts(facts: SessionFacts, outputs: LazyOutputs) -> Facts:

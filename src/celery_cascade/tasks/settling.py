@@ -38,7 +38,8 @@ def settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
 def _settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
     head = runtime.store.head(session_id)
     output = error = None
-    if head["open_steps"] == 0 and head["halt"] in (None, "suspended"):
+    ended = head["status"] == SessionStatus.ACTIVE and head["open_steps"] == 0
+    if ended and head["halt"] in (None, "suspended"):
         try:
             output = _output(runtime, session_id)
         except (TemplateError, NotSerializable, PayloadTooLarge) as problem:

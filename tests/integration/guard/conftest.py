@@ -16,9 +16,13 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Work
     folder: Path = tmp_path_factory.mktemp("guard")
     with ExitStack() as stack:
         url = stack.enter_context(services.redis_url())
-        yield {
+        started = {
             "prefork": stack.enter_context(running(url, folder / "prefork", "prefork")),
             "plain": stack.enter_context(running(url, folder / "plain", "prefork", guarded=False)),
+            "spawn": stack.enter_context(running(url, folder / "spawn", "prefork", start="spawn")),
             "solo": stack.enter_context(running(url, folder / "solo", "solo")),
             "threads": stack.enter_context(running(url, folder / "threads", "threads")),
         }
+        yield started
+        for worker in started.values():  # all at once here too
+            worker.process.terminate()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -131,10 +132,12 @@ def shared(x):
     return x + 1
 
 
-def make_app(url: str, queue: str, folder: str, *, guarded: bool) -> tuple[Celery, FolderRunner]:
+def make_app(url: str, queue: str, folder: str, *, guarded: bool, start: str) -> tuple[Celery, FolderRunner]:
     app = Celery("proj", broker=url, backend=url, set_as_current=False)
     app.conf.update(
         task_default_queue=queue,
+        include=["integration.guard.worker"] if start == "spawn" else [],  # a fresh process has to find it
+        worker_pool_start_method=start,
         broker_connection_retry_on_startup=True,
         worker_prefetch_multiplier=4,
         result_chord_join_timeout=10,
@@ -204,6 +207,11 @@ def add_steps(app: Celery, folder: Path) -> None:
 
     @task(name="hard", time_limit=1)
     def hard():
+        time.sleep(20)
+
+    @task(name="hard-and-deaf", time_limit=1)
+    def hard_and_deaf():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as a body that is busy in C
         time.sleep(20)
 
     @task(name="exits")

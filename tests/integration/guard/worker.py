@@ -10,5 +10,6 @@ app, runner = make_app(
     os.environ["GUARD_TEST_URL"],
     os.environ["GUARD_TEST_QUEUE"],
     os.environ["GUARD_TEST_FOLDER"],
+    start=os.environ["GUARD_TEST_START"],
     guarded=os.environ["GUARD_TEST_GUARDED"] == "1",
 )

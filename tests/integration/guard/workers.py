@@ -21,10 +21,10 @@ TESTS = Path(__file__).parents[2]
 class Worker:
     """A worker that has been started, and a client of its project."""
 
-    def __init__(self, url: str, folder: Path, pool: str, *, guarded: bool) -> None:
+    def __init__(self, url: str, folder: Path, pool: str, *, guarded: bool, start: str) -> None:
         self.folder, self.pool = folder, pool
-        queue = f"{pool}-{int(guarded)}"
-        self.app, self.runner = make_app(url, queue, str(folder), guarded=guarded)
+        queue = f"{pool}-{start}-{int(guarded)}"
+        self.app, self.runner = make_app(url, queue, str(folder), guarded=guarded, start=start)
         self.log = folder / "worker.log"
         environment = {
             **os.environ,
@@ -32,6 +32,7 @@ class Worker:
             "GUARD_TEST_URL": url,
             "GUARD_TEST_QUEUE": queue,
             "GUARD_TEST_FOLDER": str(folder),
+            "GUARD_TEST_START": start,
             "GUARD_TEST_GUARDED": str(int(guarded)),
         }
         command = [sys.executable, "-m", "celery", "-A", "integration.guard.worker", "worker", "-n", f"{queue}@%h"]
@@ -41,7 +42,7 @@ class Worker:
                 [*command, *options], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def wait(self, what: Callable[[], Any], timeout: float = 20) -> Any:
+    def wait(self, what: Callable[[], Any], timeout: float = 60) -> Any:
         """The first true value of `what`; the worker's own words when there is none in time."""
         give_up_at = time.monotonic() + timeout
         while not (value := what()):
@@ -57,15 +58,15 @@ class Worker:
 
 
 @contextmanager
-def running(url: str, folder: Path, pool: str, *, guarded: bool = True) -> Iterator[Worker]:
+def running(url: str, folder: Path, pool: str, *, guarded: bool = True, start: str = "fork") -> Iterator[Worker]:
     folder.mkdir(parents=True)
-    worker = Worker(url, folder, pool, guarded=guarded)
+    worker = Worker(url, folder, pool, guarded=guarded, start=start)
     try:
         yield worker
     finally:
         worker.process.terminate()
         try:
-            worker.process.wait(10)
+            worker.process.wait(20)
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()

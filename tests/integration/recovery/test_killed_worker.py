@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
 
+from support.cases import DIAMOND, QUICK, until
 from support.cluster import Project, wait_for
 
 pytestmark = pytest.mark.integration
-
-DIAMOND = """\
-cascade: order      # six steps, two branches that run side by side and join
-inputs: {order_id: integer}
-steps:
-  - {id: first, task: proj.work, with: {value: "{{ inputs.order_id }}"}}
-  - {id: left, task: proj.work, with: ["left"]}
-  - {id: slow, task: proj.hold, with: ["{{ outputs.left }}"]}
-  - {id: right, needs: [first], task: proj.work, with: ["{{ outputs.first }}"]}
-  - {id: join, needs: [slow, right], task: proj.work, with: [["{{ outputs.slow }}", "{{ outputs.right }}"]]}
-  - {id: last, task: proj.work, with: ["{{ outputs.join }}"]}
-"""
-QUICK = {"cascade_heartbeat_interval": 1, "cascade_heartbeat_timeout": 3, "cascade_orphan_interval": 1}
-
-
-def until(project: Project, session_id: str, status: str = "completed", seconds: float = 40) -> dict:
-    wait_for(lambda: project.show(session_id)["status"] == status, f"session to be {status}", seconds)
-    return project.show(session_id)
 
 
 def test_a_worker_killed_in_mid_session_and_restarted_finishes_it(project: Callable[..., Project]) -> None:
@@ -149,4 +131,4 @@ def test_the_stored_definition_is_the_file_byte_for_byte(project: Callable[..., 
     path.unlink()
     code = "import sys; from proj import cascades; sys.stdout.write(cascades.session('s1').definition.decode())"
     assert shop.python(code).stdout == DIAMOND + "# kept \t\n\n"
-    assert json.loads(json.dumps(shop.show("s1")))["inputs"] == {"order_id": 7}
+    assert shop.show("s1")["inputs"] == {"order_id": 7}

@@ -157,7 +157,7 @@ def test_very_many_warnings_end_after_the_first_hundred() -> None:
         ("a: [1, 2\n", "2:1: did not find expected"),
         ("a: \x07\n", "a character that YAML does not allow"),
         ("%YAML 3.0\n---\na: 1\n", "1:1: found incompatible YAML document"),
-        ('a: "\\ud800"', "1:4: "),
+        ('a: "\\ud800"', "1:7: "),
     ],
 )
 def test_text_that_is_no_yaml_names_line_column_and_cure(text: str, what: str) -> None:
@@ -183,3 +183,8 @@ def test_bytes_that_are_not_utf_8_are_refused_with_the_offset_of_the_byte() -> N
 
 def test_escape_codes_in_a_file_do_not_reach_the_terminal() -> None:
     assert "\x1b" not in refusal('a: {"\x9b31m": 1, x: *gone, "\\e[31m": 2}')
+
+
+@pytest.mark.usefixtures("both_parsers")
+def test_an_escape_that_is_no_character_is_refused_by_both_parsers() -> None:
+    assert refusal('a: "\\UFFFFFFFF"').startswith("<inline>:1:")

@@ -180,6 +180,8 @@ def _states() -> None:
     op.create_index("ix_session_states_finished_at", table, ["finished_at"])
     op.create_index("ix_session_states_status_created_at", table, ["status", "created_at"])
     op.create_index("ix_session_states_expires_at", table, ["expires_at"])
+    halts = sa.text("halt IS NOT NULL")
+    op.create_index("ix_session_states_halt", table, ["halt"], postgresql_where=halts, sqlite_where=halts)
 
 
 def _steps() -> None:
