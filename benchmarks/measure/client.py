@@ -6,164 +6,170 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC
 from typing import Any
 
-from measure import counting, servers, settings, workload
+from measure import counting, processes, servers, settings, workload
 from measure.meter import Meter
+from measure.wal import Log
+from measure.work import Chains, Sessions, Work
+
+LONGEST = 300.0  #: seconds that anything may take
 
 
-class Chains:
-    """Bare Celery."""
-
-    def __init__(self, steps: int) -> None:
-        from measure import bare
-
-        self._steps, self._submit = steps, bare.submit
-
-    def submit(self, number: int) -> Any:
-        return self._submit(number, self._steps)
-
-    def wait(self, result: Any) -> None:
-        assert result.get(timeout=300)["n"] == self._steps
-
-    def ends(self, results: list[Any]) -> list[float]:
-        """When each was done, by the worker's clock."""
-        return [_epoch(result.date_done) for result in results]
-
-    def step_ends(self, result: Any) -> list[float]:
-        found = []
-        while result is not None:
-            found.append(_epoch(result.date_done))
-            result = result.parent
-        return found[::-1]
-
-
-class Sessions:
-    """The same work as sessions of a cascade."""
-
-    def __init__(self, steps: int) -> None:
-        from measure.durable import cascades
-
-        self._steps, self.cascades = steps, cascades
-        self._file = workload.cascade_file(settings.folder(), steps)
-
-    def submit(self, number: int) -> Any:
-        return self.cascades.start(self._file, {"given": workload.payload(number)})
-
-    def wait(self, session: Any) -> None:
-        assert session.result(timeout=300)["n"] == self._steps
-
-    def here(self, number: int) -> None:
-        """Run one in this process."""
-        self.wait(self.cascades.run(self._file, {"given": workload.payload(number)}))
-
-    def ends(self, sessions: list[Any]) -> list[float]:
-        """When each was done, by the database's clock."""
-        store = self.cascades.runtime.store
-        return [_epoch(store.head(session.id)["finished_at"]) for session in sessions]
-
-    def step_ends(self, session: Any) -> list[float]:
-        rows = self.cascades.runtime.store.steps(session.id)
-        return sorted(_epoch(row["finished_at"]) for row in rows)
-
-
-def _epoch(moment: Any) -> float:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def load(work: Chains | Sessions, sessions: int, alone: int, worker: int) -> dict[str, Any]:
-    """Many at once, metered; then some one after the other."""
+def load(asked: argparse.Namespace) -> dict[str, Any]:
+    """Many sessions at once, metered; then some one after the other."""
+    work = _work(asked)
     _warm_up(work)
-    trees = {"client": os.getpid(), "worker": worker, "redis": servers.redis_pid()}
-    sets = {}
-    if isinstance(work, Sessions):
-        store = os.environ["CELERY_CASCADE_DATABASE_URL"]
-        sets["postgresql"] = lambda: servers.backends(store)
+    trees = {"client": os.getpid(), "worker": asked.worker, "redis": servers.redis_pid()}
+    sets = {"postgresql": lambda: servers.backends(_store())} if isinstance(work, Sessions) else {}
     meter = Meter(trees, sets)
     meter.start()
     began = time.time()
-    submitted = [work.submit(number) for number in range(sessions)]
+    submitted = [work.submit(number) for number in range(asked.sessions)]
     submitting = time.time() - began
     for one in submitted:
         work.wait(one)
     used = meter.stop()
-    seconds = max(work.ends(submitted)) - began
-    lone = []
-    for number in range(alone):
-        began = time.time()
-        one = work.submit(number)
-        work.wait(one)
-        lone.append(work.ends([one])[0] - began)
-    return {"seconds": seconds, "submitting": submitting, "cpu": used, "alone": lone}
+    seconds = max(work.end(one) for one in submitted) - began
+    alone = [_alone(work) for _ in range(asked.alone)]
+    return {"seconds": seconds, "submitting": submitting, "cpu": used, "alone": alone}
 
 
-def _warm_up(work: Chains | Sessions, sessions: int = 20) -> None:
+def _work(asked: argparse.Namespace, steps: int | None = None) -> Work:
+    kind = Chains if asked.app == "bare" else Sessions
+    return kind(steps or asked.steps[0])
+
+
+def _store() -> str:
+    return os.environ["CELERY_CASCADE_DATABASE_URL"]
+
+
+def _warm_up(work: Work, sessions: int = 20) -> None:
     """Every child has its connections, prepared statements and plans, and the client its own."""
     for one in [work.submit(number) for number in range(sessions)]:
         work.wait(one)
 
 
-def growth(work: Chains | Sessions) -> dict[str, Any]:
-    """One long run: when each step ended, and the server's log as the run went on."""
+def _alone(work: Work) -> float:
     began = time.time()
     one = work.submit(0)
-    started = time.time() - began
-    log = []
-    if isinstance(work, Sessions):
-        while not one.ready():
-            done = work.cascades.runtime.store.head(one.id)["current_step"]
-            log.append((done, servers.wal_position()))
-            time.sleep(0.05)
     work.wait(one)
-    return {"start": started, "ends": work.step_ends(one), "log": log}
+    return work.end(one) - began
 
 
-def here(work: Sessions, sessions: int) -> dict[str, Any]:
-    """Run sessions in this process; what it said to its database."""
-    work.here(0)
-    before = counting.read(settings.folder())[os.getpid()]
-    for number in range(sessions):
-        work.here(number)
-    return {"counts": asdict(counting.read(settings.folder())[os.getpid()] - before)}
+def counted(asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Sessions of several lengths: what these processes said to their database, and what it wrote to its log."""
+    found = []
+    for steps in asked.steps:
+        work = _work(asked, steps)
+        _warm_up(work, min(20, asked.sessions))
+
+        def run(work: Work = work) -> None:
+            for one in [work.submit(number) for number in range(asked.sessions)]:
+                work.wait(one)
+
+        found.append(_counted(run, asked.pids) | {"written": [_written(run) for _ in range(asked.rounds)]})
+    return found
+
+
+def here(asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Sessions of several lengths in this process."""
+    found = []
+    for steps in asked.steps:
+        work = Sessions(steps)
+        work.here(0)
+        found.append(_counted(lambda: [work.here(n) for n in range(asked.sessions)], [os.getpid()]))  # noqa: B023
+    return found
+
+
+def _counted(run: Callable[[], Any], pids: list[int]) -> dict[str, Any]:
+    before = counting.total(settings.folder(), pids)
+    run()
+    return {"counts": asdict(counting.total(settings.folder(), pids) - before)}
+
+
+def _written(run: Callable[[], Any]) -> dict[str, Any]:
+    with closing(Log(_store())) as log:
+        first = log.position()
+        run()
+        return asdict(log.between(first, log.position()))
+
+
+def growth(asked: argparse.Namespace) -> dict[str, Any]:
+    """One long run: when each step ended, and what the first and the last of them wrote to the log."""
+    work = _work(asked)
+    began = time.time()
+    one = work.submit(0)
+    found: dict[str, Any] = {"start": time.time() - began}
+    if isinstance(work, Sessions):
+        with closing(Log(_store())) as log:
+            samples = _watched(work, one, log)
+            found["written"] = [_window(samples, log, *window) for window in asked.windows]
+    work.wait(one)
+    return found | {"ends": work.step_ends(one)}
+
+
+def _watched(work: Sessions, session: Any, log: Log) -> list[tuple[int, int]]:
+    """(Steps done, position of the log) as the run goes on."""
+    samples = [(0, log.position())]
+    while not session.ready():
+        samples.append((work.done(session), log.position()))
+        time.sleep(0.1)
+    return [*samples, (work.done(session), log.position())]
+
+
+def _window(samples: list[tuple[int, int]], log: Log, first: int, last: int) -> dict[str, Any]:
+    """A window of steps, widened to the moments at which the log was looked at."""
+    start = max((sample for sample in samples if sample[0] <= first), default=samples[0])
+    end = min((sample for sample in samples if sample[0] >= last), default=samples[-1])
+    return {"steps": end[0] - start[0]} | asdict(log.between(start[1], end[1]))
+
+
+def hold(asked: argparse.Namespace) -> dict[str, Any]:
+    """Start a session whose first step runs until its worker is killed, and wait until it does.
+
+    The worker `asked.not_by` consumes nothing meanwhile: the other one is to get the step.
+    """
+    from measure.durable import app, cascades
+
+    place = processes.Place.here()
+    others = [asked.not_by] if asked.not_by else []
+    for other in others:
+        app.control.cancel_consumer("durable", destination=[other], reply=True, timeout=10, limit=1)
+    cascades.start(workload.hold_file(settings.folder()), {"label": asked.label})
+    began = processes.wait_for(lambda: place.marks().get(f"began:{asked.label}"), "a step to begin", LONGEST)
+    for other in others:
+        app.control.add_consumer("durable", destination=[other], reply=True, timeout=10, limit=1)
+    return {"began": began}
+
+
+JOBS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "load": load,
+    "counted": counted,
+    "here": here,
+    "growth": growth,
+    "hold": hold,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["migrate", "load", "growth", "here", "hold", "listen", "deafen"])
+    parser.add_argument("job", choices=JOBS)
     parser.add_argument("--app", choices=["bare", "durable"], default="durable")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10])
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--alone", type=int, default=0)
     parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--pids", type=int, nargs="*", default=[])
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--windows", type=json.loads, default=[])
     parser.add_argument("--label", default="")
+    parser.add_argument("--not-by", default="")
     asked = parser.parse_args()
-    print(json.dumps(_answer(asked)))
-
-
-def _answer(asked: argparse.Namespace) -> dict[str, Any]:
-    if asked.what == "migrate":
-        from celery_cascade.persistence import migrate
-        from measure.durable import cascades
-
-        return {"done": migrate.upgrade(cascades.runtime.open_database())}
-    if asked.what == "hold":
-        from measure.durable import cascades
-
-        return {"id": cascades.start(workload.hold_file(settings.folder()), {"label": asked.label}).id}
-    if asked.what in ("listen", "deafen"):
-        from measure.durable import app
-
-        change = app.control.add_consumer if asked.what == "listen" else app.control.cancel_consumer
-        return {"replies": change("durable", destination=[asked.label], reply=True, timeout=5, limit=1)}
-    work = Chains(asked.steps) if asked.app == "bare" else Sessions(asked.steps)
-    if asked.what == "load":
-        return load(work, asked.sessions, asked.alone, asked.worker)
-    if asked.what == "growth":
-        return growth(work)
-    assert isinstance(work, Sessions)
-    return here(work, asked.sessions)
+    print(json.dumps(JOBS[asked.job](asked)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,12 @@ def install(folder: Path) -> None:
     event.listen(Engine, "rollback", lambda connection: ended(connection, committed=False))
 
 
-def read(folder: Path) -> dict[int, Counts]:
-    """Process id -> what it has counted so far."""
-    found = {}
-    for path in folder.glob("counts.*"):
-        data = path.read_bytes()
+def total(folder: Path, pids: Iterable[int]) -> Counts:
+    """What these processes have counted so far."""
+    found = Counts()
+    for pid in pids:
+        path = folder / f"counts.{pid}"
+        data = path.read_bytes() if path.exists() else b""
         if len(data) == _SHAPE.size:
-            found[int(path.suffix[1:])] = Counts(*_SHAPE.unpack(data))
+            found += Counts(*_SHAPE.unpack(data))
     return found

@@ -13,7 +13,7 @@ from celery_cascade import Cascades
 from measure import counting, settings, workload
 
 app = Celery("durable")
-app.conf.update(settings.celery_settings("durable"))
+app.conf.update(settings.celery_settings("durable"), cascade_auto_migrate=True)
 
 FOREVER = 600.0
 

@@ -33,6 +33,11 @@ class Place:
     store: str | None = None
     count: bool = False
 
+    @classmethod
+    def here(cls) -> Place:
+        """In a process that was started with `environment`."""
+        return cls(settings.folder(), os.environ[settings.BROKER])
+
     def environment(self, name: str = "") -> dict[str, str]:
         variables = {
             settings.BROKER: self.broker,
@@ -152,11 +157,6 @@ def run(place: Place, module: str, *arguments: str) -> dict[str, Any]:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}\n{logs}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def migrate(place: Place) -> None:
-    """Make the store's tables."""
-    client(place, "migrate")
 
 
 def wait_a_moment(seconds: float) -> None:

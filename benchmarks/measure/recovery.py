@@ -26,7 +26,6 @@ def measure(options: Options) -> Table:
 
     with servers.redis_database() as broker, servers.fresh_postgresql() as store:
         place = processes.Place(options.folder("recovery"), broker, store)
-        processes.migrate(place)
         for number in range(rounds):
             _restart(place, f"restart{number}", note)
         with processes.worker(place, "durable", "second") as second:
@@ -47,7 +46,7 @@ def _restart(place: processes.Place, label: str, note: Note) -> None:
     """The only worker is killed in the middle of a step, and started again."""
     with processes.worker(place, "durable", "only") as worker:
         worker.wait_until_ready()
-        _hold(place, label)
+        processes.client(place, "hold", "--label", label)
         killed = worker.kill()
     with processes.worker(place, "durable", "only") as worker:
         ready = worker.wait_until_ready()
@@ -57,30 +56,18 @@ def _restart(place: processes.Place, label: str, note: Note) -> None:
 
 
 def _take_over(place: processes.Place, label: str, note: Note, *, apart: bool) -> None:
-    """Two workers; the one that runs the step is killed. The other consumes nothing until then."""
-    _listens(place, "second", False)
+    """Two workers; the one that runs the step is killed."""
     with processes.worker(place, "durable", f"first-{label}", apart=apart) as first:
         first.wait_until_ready()
-        _hold(place, label)
-        _listens(place, "second", True)
+        processes.client(place, "hold", "--label", label, "--not-by", "second@bench")
         killed = first.kill()
     where = "another machine or container, of which only the silence shows" if apart else "the same machine"
     note(f"SIGKILL → a second worker runs the step; {where}", _resumed(place, label) - killed)
 
 
-def _hold(place: processes.Place, label: str) -> None:
-    processes.client(place, "hold", "--label", label)
-    processes.wait_for(lambda: place.marks().get(f"began:{label}"), "a step to begin", 60)
-
-
 def _resumed(place: processes.Place, label: str) -> float:
     moment: float = processes.wait_for(lambda: place.marks().get(f"resumed:{label}"), "the step to run again", 120)
     return moment
-
-
-def _listens(place: processes.Place, worker: str, on: bool) -> None:
-    """Let a worker consume the queue, or not."""
-    processes.client(place, "listen" if on else "deafen", "--label", f"{worker}@bench")
 
 
 def _can_be_apart() -> bool:

@@ -83,18 +83,6 @@ def backends(url: str) -> list[int]:
     return [pid for (pid,) in found]
 
 
-def wal_position() -> int:
-    """Bytes that the PostgreSQL server, all its databases together, has written to its log."""
-    return int(sql(POSTGRESQL, "SELECT pg_current_wal_insert_lsn() - '0/0'")[0][0])
-
-
-def commits(url: str) -> tuple[int, int]:
-    """Commits as PostgreSQL counts them, in this database and in all others; up to a second late."""
-    rows = sql(POSTGRESQL, "SELECT datname, xact_commit FROM pg_stat_database WHERE datname IS NOT NULL")
-    mine = make_url(url).database
-    return sum(n for name, n in rows if name == mine), sum(n for name, n in rows if name != mine)
-
-
 # -- Redis
 @contextmanager
 def redis_database() -> Iterator[str]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from measure import counting, processes, servers
+from measure import processes, servers
 from measure.counting import Counts
 from measure.options import Options
 from measure.tables import Table, middle
 
 SHORT, LONG = 10, 50
+LENGTHS = ("--steps", str(SHORT), str(LONG))
 STORES = ("PostgreSQL", "MariaDB", "SQLite")
 
 
@@ -21,20 +22,19 @@ def measure(options: Options) -> Table:
         for store in STORES:
             if store == "SQLite" or servers.is_there(store):
                 found += _of_store(store, broker, options)
-    return _table(found, options)
+    return _table(found)
 
 
 def _of_store(store: str, broker: str, options: Options) -> list[dict[str, Any]]:
     folder = options.folder(f"statements-{store}")
     with _fresh(store, str(folder)) as url:
         place = processes.Place(folder, broker, url, count=True)
-        processes.migrate(place)
-        here = {"where": "here (run_cascade)", "store": store, "log": []} | _here(place, options)
         with processes.worker(place, "durable", "durable") as worker:
             worker.wait_until_ready()
-            there = {"where": "in a worker", "store": store} | _in_worker(place, worker, url, options)
+            there = _in_worker(place, worker, options, rounds=options.rounds if store == "PostgreSQL" else 0)
+        here = _here(place, options)
     options.say(f"{store}: {there['further'].statements:.1f} statements for a further step")
-    return [there, here]
+    return [{"name": f"{store}, in a worker"} | there, {"name": f"{store}, run_cascade"} | here]
 
 
 @contextmanager
@@ -46,84 +46,67 @@ def _fresh(store: str, folder: str) -> Iterator[str]:
         yield url
 
 
-def _in_worker(place: processes.Place, worker: processes.Worker, url: str, options: Options) -> dict[str, Any]:
+def _in_worker(place: processes.Place, worker: processes.Worker, options: Options, *, rounds: int) -> dict[str, Any]:
     """The pool's children alone are counted: the main process beats and sweeps, whatever there is to do."""
-    sessions, rounds = (10, 1) if options.quick else (50, options.rounds)
-    children = worker.child_pids()
-    _load(place, worker, SHORT, 1)  # a first step is answered by new connections
-    rows: dict[int, Counts] = {}
-    log, others = [], []
-    for steps in (SHORT, LONG):
-        before = _sum(place, children)
-        _load(place, worker, steps, sessions)
-        rows[steps] = _sum(place, children) - before
-    for _ in range(rounds if url.startswith("postgresql") else 0):
-        at, elsewhere = servers.wal_position(), servers.commits(url)[1]
-        _load(place, worker, SHORT, sessions)
-        log.append((servers.wal_position() - at) / ((sessions + WARM) * SHORT))
-        others.append(servers.commits(url)[1] - elsewhere)
-    return _reduced(rows, sessions + WARM) | {"log": log, "others": others}
-
-
-WARM = 20  #: sessions that a client runs before it measures; counted here
-
-
-def _load(place: processes.Place, worker: processes.Worker, steps: int, sessions: int) -> None:
-    processes.client(place, "load", "--steps", str(steps), "--sessions", str(sessions), "--worker", str(worker.pid))
-
-
-def _sum(place: processes.Place, pids: list[int]) -> Counts:
-    found = counting.read(place.folder)
-    return sum((found[pid] for pid in pids if pid in found), Counts())
+    sessions = 10 if options.quick else 50
+    pids = [str(pid) for pid in worker.child_pids()]
+    arguments = ["--sessions", str(sessions), "--rounds", str(rounds), "--pids", *pids]
+    short, long = processes.client(place, "counted", *LENGTHS, *arguments)
+    found = _reduced(short, long, sessions)
+    for what in ("bytes", "images"):
+        found[what] = [
+            (over[what] - under[what]) / (sessions * (LONG - SHORT))
+            for over, under in zip(long["written"], short["written"], strict=True)
+        ]
+        found[f"{what}_short"] = [one[what] / (sessions * SHORT) for one in short["written"]]
+    return found | {"exact": all(one["exact"] for one in short["written"])}
 
 
 def _here(place: processes.Place, options: Options) -> dict[str, Any]:
     sessions = 2 if options.quick else 10
-    rows = {}
-    for steps in (SHORT, LONG):
-        report = processes.client(place, "here", "--steps", str(steps), "--sessions", str(sessions))
-        rows[steps] = Counts(**report["counts"])
-    return _reduced(rows, sessions)
+    short, long = processes.client(place, "here", *LENGTHS, "--sessions", str(sessions))
+    return _reduced(short, long, sessions) | {"bytes": [], "bytes_short": []}
 
 
-def _reduced(rows: dict[int, Counts], sessions: int) -> dict[str, Any]:
-    """A whole session of ten steps; and each further step, the difference between a long and a short session."""
-    return {
-        "session": rows[SHORT] / sessions,
-        "further": (rows[LONG] - rows[SHORT]) / (sessions * (LONG - SHORT)),
-    }
+def _reduced(short: dict[str, Any], long: dict[str, Any], sessions: int) -> dict[str, Any]:
+    """A whole short session; and each further step, the difference between a long and a short one."""
+    under, over = Counts(**short["counts"]), Counts(**long["counts"])
+    return {"session": under / sessions, "further": (over - under) / (sessions * (LONG - SHORT))}
 
 
-def _table(found: list[dict[str, Any]], options: Options) -> Table:
+def _table(found: list[dict[str, Any]]) -> Table:
     rows = []
     for one in found:
         session, further = one["session"], one["further"]
         rows.append([
-            f"{one['store']}, {one['where']}",
-            f"{further.statements:.2f}", f"{further.reads:.2f}", f"{further.commits:.2f}",
-            f"{further.round_trips:.2f}",
+            one["name"],
+            *(f"{number:.2f}" for number in (further.statements, further.reads, further.commits, further.round_trips)),
             f"{session.statements / SHORT:.2f}", f"{session.commits / SHORT:.2f}",
-            middle(one["log"], "{:.0f}") if one["log"] else "–",
+            middle(one["bytes"], "{:.0f}") if one["bytes"] else "–",
+            middle(one["bytes_short"], "{:.0f}") if one["bytes_short"] else "–",
         ])  # fmt: skip
-    disturbed = [n for one in found for n in one.get("others", [])]
-    notes = [
-        f"further step: a session of {LONG} steps less one of {SHORT}, for each step between",
-        "in a worker: claim, checkpoint, and the session's end, as the pool's children say them (prefork -c 2); the main",
-        "  process beats and sweeps besides, whatever there is to do; the client's start is not in it",
-        "here: one process starts the session, looks for what is ready before each step, and runs it",
-        "counted by SQLAlchemy's events; BEGIN and COMMIT are round trips, no statements; a writing statement outside",
-        "  a transaction is a commit by itself",
-        f"WAL: the log of the whole PostgreSQL server, sessions of {SHORT} steps with start and end, full-page images too",
-    ]
-    if disturbed and max(disturbed) > 0:
-        notes.append(f"other databases of the server committed up to {max(disturbed)} times in a round of that")
+    exact = all(one.get("exact", True) for one in found)
     return Table(
         title="What a step costs the database",
         headings=[
-            *("", "statements/further step", "of them reads", "commits/further step", "round trips/further step"),
-            *(f"statements/step of {SHORT}", f"commits/step of {SHORT}", "WAL bytes/step"),
+            *("", "statements per further step", "of them reads", "commits", "round trips"),
+            *(
+                f"statements per step of {SHORT}",
+                "commits",
+                "WAL bytes per further step",
+                f"WAL bytes per step of {SHORT}",
+            ),
         ],
         rows=rows,
-        notes=notes,
+        notes=[
+            f"further step: a session of {LONG} steps less one of {SHORT}, for each step between",
+            f"step of {SHORT}: a whole session of {SHORT}, its end included and, with run_cascade, its start",
+            "in a worker: what the pool's children say (prefork -c 2); its main process beats and sweeps besides",
+            "run_cascade: one process, which looks for what is ready before each step",
+            "counted by SQLAlchemy's events, BEGIN and COMMIT as round trips, not as statements; a writing statement",
+            "  outside a transaction is a commit by itself",
+            "WAL without full-page images, "
+            + ("of this database alone (pg_walinspect)" if exact else "of the whole server, whoever uses it"),
+        ],
         raw=[{key: vars(value) if isinstance(value, Counts) else value for key, value in one.items()} for one in found],
     )

@@ -17,7 +17,6 @@ APPS = {"bare": "bare Celery chain", "durable": "cascade"}
 def measure(options: Options) -> Table:
     with servers.redis_database() as broker, servers.fresh_postgresql() as store:
         place = processes.Place(options.folder("throughput"), broker, store)
-        processes.migrate(place)
         with (
             processes.worker(place, "bare", "bare") as bare,
             processes.worker(place, "durable", "durable") as durable,
@@ -83,7 +82,7 @@ def _table(found: dict[str, list[dict[str, Any]]], options: Options) -> Table:
             f"median (least–greatest) of {options.rounds} rounds by turns; × bare: median of each round's ratio",
             "all sessions are submitted at once; the clock runs from the first submit to the end of the last session",
             "one session at a time gives the column alone",
-            "CPU: worker with its children, client, Redis (whole server), PostgreSQL (this database's backends, WAL writer)",
+            "CPU: worker with children, client, Redis (whole server), PostgreSQL (own backends, WAL writer)",
             "others' CPU: what everything else on the machine used; a reason to doubt a run",
         ],
         raw=found,

@@ -11,11 +11,15 @@ import copy
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
 from celery import signals
 from celery.schedules import crontab
+
+from celery_cascade.config import CascadeConfig
+from celery_cascade.errors import CascadeError
 
 logger = logging.getLogger("celery_cascade")
 
@@ -44,8 +48,6 @@ _APPS: WeakSet[Any] = WeakSet()
 
 def cascade_beat_schedule(app: Any) -> dict[str, dict[str, Any]]:
     """The entries for one app, from its settings: without a retention there is nothing to prune."""
-    from celery_cascade.config import CascadeConfig  # here, so that `python beat_schedule.py` needs Celery only
-
     config = CascadeConfig.from_mapping({key: app.conf[key] for key in app.conf if key.startswith("cascade_")})
     entries = copy.deepcopy(beat_schedule)
     if config.retention is None:
@@ -74,14 +76,19 @@ def on_import_modules(sender: Any = None, **_: Any) -> None:
     A scheduler that keeps its entries on disk (the default) would else forget at every start when it last ran ours.
     """
     if sender in _APPS:
-        merge(sender)
+        with suppress(CascadeError):  # a wrong setting: the worker, or Beat, is about to say so, and to end
+            merge(sender)
 
 
 def on_beat_init(sender: Any = None, **_: Any) -> None:
     """The last moment, for what replaced `beat_schedule` since. The scheduler is made already, so it is told too."""
     if sender.app not in _APPS:
         return
-    merge(sender.app)
+    try:
+        merge(sender.app)
+    except CascadeError as error:
+        logger.critical("[cascade] Beat does not start: %s", error)
+        raise SystemExit(error.exit_code) from error  # anything else Celery would log, and run on
     entries = {key: sender.app.conf.beat_schedule[key] for key in cascade_beat_schedule(sender.app)}
     absent = {key: entry for key, entry in entries.items() if key not in sender.scheduler.schedule}
     if absent:

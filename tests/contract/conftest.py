@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from contract.kit import Kit
+from sqlalchemy import make_url, text
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
@@ -29,7 +30,17 @@ def contract_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     fresh = services.fresh_postgresql_url if request.param == "postgresql" else services.fresh_mariadb_url
     with fresh() as url:
         _make_tables(url)
+        if request.param == "postgresql":
+            _hurry(url)
         yield url
+
+
+def _hurry(url: str) -> None:
+    """No test here pulls the plug, so none has to wait for the disk."""
+    database = Database(url, null_pool=True)
+    with database.autocommit() as conn:
+        conn.execute(text(f'ALTER DATABASE "{make_url(url).database}" SET synchronous_commit = off')).close()
+    database.dispose()
 
 
 def _make_tables(url: str) -> None:

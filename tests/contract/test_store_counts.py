@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from contract.kit import Kit, joins, queued
 from contract.traffic import Traffic, watched
 
@@ -26,7 +25,7 @@ def claimed(kit: Kit, session: str, step: str) -> tuple[ClaimedStep, Traffic]:
     return found, traffic
 
 
-def test_a_claim_and_a_checkpoint_cost_what_the_design_says(kit: Kit, record_property: pytest.FixtureRequest) -> None:
+def test_a_claim_and_a_checkpoint_cost_what_the_design_says(kit: Kit) -> None:
     """DESIGN 10: one statement and one commit each on PostgreSQL."""
     limits = LIMITS[kit.database.family]
     session = kit.start(total=3)
@@ -38,7 +37,7 @@ def test_a_claim_and_a_checkpoint_cost_what_the_design_says(kit: Kit, record_pro
 
     measured = {"claim": claim.cost, "checkpoint": checkpoint.cost}
     for name, cost in measured.items():
-        record_property(name, cost)  # type: ignore[operator]
+        print(kit.database.family, name, "statements, commits:", cost)
         assert cost[0] <= limits[name][0], (name, cost, checkpoint.statements)
         assert cost[1] == limits[name][1], (name, cost)
     assert last.cost[0] >= 1

@@ -23,6 +23,7 @@ from celery_cascade.tasks.runtime import Runtime
 State = Literal["ok", "warning", "error"]
 #: Seconds that the broker has to answer, and other workers to say what they consume.
 PATIENCE = 3.0
+_WHERE = "Is it running, and is cascade_database_url (or CELERY_CASCADE_DATABASE_URL) where it is?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,8 @@ def store(runtime: Runtime) -> list[Check]:
         found.now()
     except CascadeError as error:
         code = error.exit_code if error.exit_code in (STORE, UNREACHABLE) else USAGE
-        return [Check(name="store", message=error.message, hint=error.hint, state="error", code=code)]
+        hint = _WHERE if code == UNREACHABLE else error.hint
+        return [Check(name="store", message=error.message, hint=hint, state="error", code=code)]
     counts = found.open_counts()
     told = f"DB OK: {found.database.shown}, schema {migrate.head()}, {counted(sum(counts.values()), 'session')}"
     return [Check(name="store", message=f"{told}, store id {runtime.store_id}")]

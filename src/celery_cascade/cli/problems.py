@@ -14,7 +14,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery_cascade.cli.caller import DEBUG_VARIABLE, Caller
 from celery_cascade.cli.exits import INTERRUPTED
 from celery_cascade.cli.words import is_json, out_json, printable, say
-from celery_cascade.errors import CascadeError, ConfigError
+from celery_cascade.errors import CascadeError, ConfigError, UsageError
 
 #: Where a hint names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
 _COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
@@ -32,6 +32,14 @@ def told(ctx: click.Context) -> Iterator[None]:
         wrong = ConfigError(f"Celery refuses the app's configuration: {error}")
         tell(ctx, wrong)
         raise click.exceptions.Exit(wrong.exit_code) from error
+    except click.NoSuchOption as error:
+        if error.option_name not in ("-A", "--app"):
+            raise
+        wrong_place = UsageError(
+            f"{error.option_name} stands before the verb, not after it", hint="Such as: celery -A proj cascade ls"
+        )
+        tell(ctx, wrong_place)
+        raise click.exceptions.Exit(wrong_place.exit_code) from error
     except KeyboardInterrupt:
         say("Interrupted.")
         raise click.exceptions.Exit(INTERRUPTED) from None

@@ -29,10 +29,9 @@ def prune(dry_run: bool, older_than: timedelta | None, status: list[str] | None,
     if is_json(click.get_current_context()):
         out_json(asdict(report))
         return
-    if dry_run:
-        for session_id in report.session_ids:
-            out(session_id)
-    say(_words(report))
+    for session_id in report.session_ids:  # of a dry run
+        out(session_id)
+    (say if dry_run else out)(_words(report))
     if cascades.runtime.config.retention is None and older_than is None:
         say("cascade_retention is None: nothing goes by its age; --older-than would delete.")
 

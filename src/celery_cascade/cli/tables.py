@@ -36,8 +36,8 @@ def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     except ModuleNotFoundError:
         return False
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        drawn.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        drawn.add_column(heading, overflow="fold", no_wrap=number == 0)  # an id that is cut in two cannot be copied
     for row in rows:
         drawn.add_row(*(Text.from_ansi(painted(click.unstyle(cell))) for cell in row))  # never read as markup
     Console().print(drawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -210,11 +209,7 @@ def _orphan(row: Any) -> Orphan:
 
 #: Rows that one transaction wakes at most, so that claims do not wait long for it.
 _WAKE_BATCH = 500
-_WAKE_NOW = (
-    update(steps)
-    .where(THIS_STEP, steps.c.status == "queued", or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()))
-    .values(wake_at=now())
-)
+_WAKE_NOW = update(steps).where(THIS_STEP).values(wake_at=now())
 
 
 def wake_queued_by(db: Database, worker_ids: Sequence[str], *, clock: dict[str, Any]) -> int:
@@ -230,7 +225,20 @@ def wake_queued_by(db: Database, worker_ids: Sequence[str], *, clock: dict[str, 
         steps.c.sends > 0,
         or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()),
     )
-    return _wake(db, held, {"b_workers": list(worker_ids)}, clock)
+    woken, parameters = 0, clock | {"b_workers": list(worker_ids)}
+    while batch := _wake(db, held.limit(_WAKE_BATCH), parameters, clock):
+        woken += batch
+    return woken
+
+
+def wake_forsaken(db: Database, *, clock: dict[str, Any]) -> int:
+    """Make due what somebody had queued for himself alone (no `wake_at`: a run without a broker) and then ended."""
+    forsaken = (
+        select(steps.c.session_id, steps.c.step, steps.c.item)
+        .select_from(steps.join(workers, workers.c.id == steps.c.worker))
+        .where(queued(), steps.c.wake_at.is_(None), workers.c.stopped_at.is_not(None))
+    )
+    return _wake(db, forsaken, {}, clock)
 
 
 def wake_oldest(db: Database, count: int, *, clock: dict[str, Any]) -> int:
@@ -241,25 +249,23 @@ def wake_oldest(db: Database, count: int, *, clock: dict[str, Any]) -> int:
         .order_by(steps.c.wake_at)
         .limit(count)
     )
-    return _wake(db, oldest, {}, clock)
+    return _wake(db, oldest, clock, clock)
 
 
 def _wake(db: Database, which: Any, parameters: dict[str, Any], clock: dict[str, Any]) -> int:
-    """Found without locks, then locked one by one in key order: by an index's order it would meet claims head on."""
+    """Make these due now. Reads before it writes; rows that others hold are skipped (see `wake._DUE`)."""
     with db.read() as conn:
-        found = sorted(tuple(row) for row in conn.execute(which, clock | parameters))
-    woken = 0
-    for first in range(0, len(found), _WAKE_BATCH):
-        batch = [
-            clock | {"b_session": session_id, "b_step": step, "b_item": item}
-            for session_id, step, item in found[first : first + _WAKE_BATCH]
-        ]
-        woken += db.transaction(partial(_wake_batch, batch=batch))
-    return woken
+        if conn.execute(which, parameters).first() is None:
+            return 0
 
+    def work(conn: Connection) -> int:
+        found = conn.execute(which.with_for_update(skip_locked=True), parameters).all()
+        if found:
+            keys = [clock | {"b_session": row.session_id, "b_step": row.step, "b_item": row.item} for row in found]
+            conn.execute(_WAKE_NOW, keys)
+        return len(found)
 
-def _wake_batch(conn: Connection, batch: list[dict[str, Any]]) -> int:
-    return int(conn.execute(_WAKE_NOW, batch).rowcount)
+    return db.transaction(work)
 
 
 def forget_workers(db: Database, *, older_than: float, clock: dict[str, Any]) -> int:

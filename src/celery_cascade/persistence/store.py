@@ -200,6 +200,10 @@ class Store:
         """Make due what dead workers had queued."""
         return liveness.wake_queued_by(self.database, worker_ids, clock=self._clock)
 
+    def wake_forsaken(self) -> int:
+        """Make due what ended runs without a broker left queued."""
+        return liveness.wake_forsaken(self.database, clock=self._clock)
+
     def wake_oldest(self, count: int) -> int:
         """Make due the oldest queued steps, which a dead worker may have held."""
         return liveness.wake_oldest(self.database, count, clock=self._clock)

@@ -14,20 +14,21 @@ from celery_cascade.persistence.tables import THIS_STEP, heads, queued, running,
 #: No wait between two sends of one message is longer (seconds).
 LONGEST_RESEND = 3600.0
 
-_DUE = (
-    select(
-        steps.c.session_id,
-        steps.c.step,
-        steps.c.item,
-        steps.c.attempt,
-        steps.c.epoch,
-        steps.c.retries,
-        steps.c.sends,
-        steps.c.task,
-    )
-    .where(steps.c.wake_at <= now(), queued())
-    .order_by(steps.c.wake_at)
+_STEP = (
+    steps.c.session_id,
+    steps.c.step,
+    steps.c.item,
+    steps.c.attempt,
+    steps.c.epoch,
+    steps.c.retries,
+    steps.c.sends,
+    steps.c.task,
 )
+_IS_DUE = and_(steps.c.wake_at <= now(), queued())
+_ANY_DUE = select(literal(1)).where(_IS_DUE).limit(1)
+# Rows that others hold are skipped: whoever locks steps of many sessions without their heads must never wait, or
+# rule 4 is broken. A row that is skipped is being claimed or taken at this moment.
+_DUE = select(*_STEP).where(_IS_DUE).order_by(steps.c.wake_at).with_for_update(skip_locked=True)
 #: Doublings after which every delay is over the longest, however short the first: 2**30 would overflow an integer.
 _DOUBLINGS = 29
 # Doubling by shift and not by power: SQLite may be built without the mathematical functions.
@@ -42,7 +43,7 @@ def _taken(next_moment: Any) -> Any:
     # `sends` comes last: MySQL reads a column that the same UPDATE has already set as its new value.
     return (
         update(steps)
-        .where(THIS_STEP, queued(), steps.c.sends == bindparam("b_sends"), steps.c.wake_at <= now())
+        .where(THIS_STEP)
         .ordered_values(
             (steps.c.wake_at, next_moment),
             (steps.c.worker, bindparam("b_worker")),
@@ -62,27 +63,26 @@ def take_due(db: Database, *, worker: str | None, first: float, limit: int, cloc
     Args:
         first: seconds until the first resend of a message; each later one waits twice as long, at most an hour.
     """
-    with db.read() as conn:
-        due = conn.execute(_DUE.limit(limit), clock).all()
-    if not due:
-        return []
+    with db.read() as conn:  # mostly there is nothing, and a look costs no write lock
+        if conn.execute(_ANY_DUE, clock).first() is None:
+            return []
 
     def work(conn: Connection) -> list[QueuedStep]:
-        return [_queued(row) for row in sorted(due) if _take(conn, row, worker, first, clock)]
+        due = conn.execute(_DUE.limit(limit), clock).all()
+        for statement, rows in (
+            (_TAKE, [row for row in due if row.sends]),
+            (_TAKE_FIRST, [row for row in due if not row.sends]),
+        ):
+            if rows:
+                both = clock | {"b_worker": worker, "b_first": first}
+                conn.execute(statement, [both | _key_of(row) for row in rows])
+        return [_queued(row) for row in due]
 
     return db.transaction(work)
 
 
-def _take(conn: Connection, row: Any, worker: str | None, first: float, clock: dict[str, Any]) -> bool:
-    parameters = clock | {
-        "b_session": row.session_id,
-        "b_step": row.step,
-        "b_item": row.item,
-        "b_sends": row.sends,
-        "b_worker": worker,
-        "b_first": first,
-    }
-    return conn.execute(_TAKE if row.sends else _TAKE_FIRST, parameters).rowcount == 1
+def _key_of(row: Any) -> dict[str, Any]:
+    return {"b_session": row.session_id, "b_step": row.step, "b_item": row.item}
 
 
 def _queued(row: Any) -> QueuedStep:
@@ -110,7 +110,7 @@ def wake_later(db: Database, key: StepKey, delay: float, *, clock: dict[str, Any
 def queued_steps(db: Database, session_id: str, *, clock: dict[str, Any]) -> list[QueuedStep]:
     """The queued steps of one session that are ready to run now: for whoever drives it in this process."""
     ready = and_(queued(), (steps.c.sends > 0) | (steps.c.wake_at <= now()))
-    statement = select(*_DUE.selected_columns).where(steps.c.session_id == bindparam("b_session"), ready)
+    statement = select(*_STEP).where(steps.c.session_id == bindparam("b_session"), ready)
     with db.read() as conn:
         rows = conn.execute(statement.order_by(steps.c.queued_at, steps.c.step), clock | {"b_session": session_id})
         return [_queued(row) for row in rows]
@@ -120,7 +120,9 @@ def unsettled(db: Database, *, limit: int) -> list[str]:
     """Active sessions whose end was not written: every step ended, or they halt and nothing runs any more."""
     runs = select(literal(1)).where(steps.c.session_id == heads.c.session_id, running()).exists()
     halting = select(heads.c.session_id).where(heads.c.halt.is_not(None), (heads.c.status != "active") | ~runs)
-    ended = select(heads.c.session_id).where(heads.c.status == "active", heads.c.open_steps == 0, heads.c.halt.is_(None))
+    ended = select(heads.c.session_id).where(
+        heads.c.status == "active", heads.c.open_steps == 0, heads.c.halt.is_(None)
+    )
     statement = union_all(halting, ended).limit(limit)
     with db.read() as conn:
         return list(conn.execute(statement).scalars())

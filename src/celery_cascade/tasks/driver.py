@@ -7,16 +7,13 @@ Celery's time limits do not apply here; a step's `timeout` fences it in SQL all 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import QueuedStep
 from celery_cascade.states import SessionStatus
-from celery_cascade.tasks import identity, recovery
+from celery_cascade.tasks import recovery
+from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, headers_of, step_ref
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
@@ -32,7 +29,7 @@ def drive(runtime: Runtime, session_id: str, *, sleep: Callable[[float], None] =
     Steps that another living process runs are waited for; those of a dead one are taken over.
     """
     with driving(), local_worker(runtime):
-        recovery.recover(runtime, witness=False)
+        recovery.recover_session(runtime, session_id)
         look, looked = _FIRST_LOOK, time.monotonic()
         while True:
             queued = runtime.store.queued_steps(session_id)
@@ -48,7 +45,7 @@ def drive(runtime: Runtime, session_id: str, *, sleep: Callable[[float], None] =
             sleep(look)
             look = min(look * 1.5, _LONGEST_LOOK)
             if time.monotonic() - looked > runtime.config.timer_interval:
-                recovery.recover(runtime, witness=False)
+                recovery.recover_session(runtime, session_id)
                 looked = time.monotonic()
 
 
@@ -57,41 +54,3 @@ def run_step(runtime: Runtime, queued: QueuedStep) -> None:
     ref = step_ref(runtime.store_id, queued)
     task = runtime.app.tasks[queued.task]
     task.apply(args=(), kwargs={}, task_id=ref.task_id, retries=queued.retries, throw=False, headers=headers_of(ref))
-
-
-@contextmanager
-def local_worker(runtime: Runtime) -> Iterator[None]:
-    """Be a worker for a while: a row with a heartbeat, so that others neither take our steps nor wait for ever."""
-    if runtime.worker_id is not None:
-        yield
-        return
-    row = identity.new_worker_row(
-        worker_id=str(uuid.uuid4()), nodename=f"here@{identity.host()}", pool="here", capacity=0, tasks=()
-    )
-    runtime.store.add_worker(row)
-    runtime.enter_worker(row.id)
-    stop = threading.Event()
-    beats = threading.Thread(target=_beat, args=(runtime, row.id, stop), name="cascade-heartbeat", daemon=True)
-    beats.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        beats.join(timeout=runtime.config.heartbeat_timeout)
-        runtime.enter_worker(None)
-        _goodbye(runtime, row.id)
-
-
-def _beat(runtime: Runtime, worker_id: str, stop: threading.Event) -> None:
-    while not stop.wait(runtime.config.heartbeat_interval):
-        try:
-            runtime.store.beat(worker_id)
-        except CascadeError as error:
-            logger.warning("heartbeat failed: %s", error.message)
-
-
-def _goodbye(runtime: Runtime, worker_id: str) -> None:
-    try:
-        runtime.store.stop_worker(worker_id)
-    except CascadeError as error:
-        logger.warning("could not say goodbye to the store: %s", error.message)

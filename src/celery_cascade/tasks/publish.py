@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from kombu.exceptions import KombuError, OperationalError
-
 from celery_cascade.definition.cascade import Step
 from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import QueuedStep
@@ -23,22 +21,28 @@ logger = logging.getLogger("celery_cascade")
 AFTER_FAILED_PUBLISH = 5.0
 
 _NAMESPACE = uuid.UUID("6f3c1c1e-4b0e-5a57-9d7d-0c5b5e9a7c11")
-_driving: ContextVar[bool] = ContextVar("celery_cascade_driving", default=False)
+#: Ids of the sessions whose steps this context runs itself; None among them = all.
+_driven: ContextVar[frozenset[str | None]] = ContextVar("celery_cascade_driven", default=frozenset())
 
 
 @contextmanager
-def driving() -> Iterator[None]:
-    """Inside, nothing is published: whoever is inside runs the steps itself."""
-    token = _driving.set(True)
+def driving(session_id: str | None = None) -> Iterator[None]:
+    """Inside, steps are not published: whoever is inside runs them itself.
+
+    Args:
+        session_id: only this session's. A step's body may start others, and those belong to the workers.
+    """
+    token = _driven.set(_driven.get() | {session_id})
     try:
         yield
     finally:
-        _driving.reset(token)
+        _driven.reset(token)
 
 
-def is_driving() -> bool:
-    """Whether this context runs steps itself."""
-    return _driving.get()
+def is_driving(session_id: str) -> bool:
+    """Whether this context runs the steps of this session itself."""
+    driven = _driven.get()
+    return None in driven or session_id in driven
 
 
 def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
@@ -68,17 +72,19 @@ class Publisher:
 
     def send(self, queued: Iterable[QueuedStep]) -> int:
         """Send a message for each; one that cannot be sent is woken again soon. Returns how many were sent."""
-        if is_driving():
-            return 0
+        if self._runtime.app.conf.task_always_eager:
+            return 0  # nobody listens; whoever sets a session going drives it
         sent = 0
         for step in queued:
+            if is_driving(step.key.session_id):
+                continue
             try:
                 self._send(step)
                 sent += 1
-            except (OperationalError, KombuError, OSError) as error:
-                self._later(step, error)
             except CascadeError as error:
                 logger.warning("session %s: step %s not sent: %s", step.key.session_id, step.key.step, error)
+            except Exception as error:  # noqa: BLE001  each transport has its own, and the step is queued in SQL
+                self._later(step, error)
         return sent
 
     def _send(self, queued: QueuedStep) -> None:

@@ -55,6 +55,13 @@ def send_due(runtime: Runtime) -> int:
     return sent
 
 
+def recover_session(runtime: Runtime, session_id: str) -> int:
+    """Take back one session's steps from workers that are certainly dead: for whoever runs it in this process."""
+    _bury_the_gone(runtime, RecoveryReport())
+    mine = [o for o in runtime.store.orphans(silent_for=None, limit=BATCH) if o.key.session_id == session_id]
+    return sum(give_back(runtime, orphan, _lost_worker(orphan), certain=False) for orphan in mine)
+
+
 def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
     """Give back the steps of dead workers, end what is over its time, finish what was left unfinished.
 
@@ -71,13 +78,17 @@ def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
     for orphan in runtime.store.orphans(silent_for=silent, limit=BATCH):
         if orphan.worker:
             dead.add(orphan.worker)
-        text = problem_text("WorkerLost", f"worker {orphan.worker} died while it ran the step", ref_of(orphan))
-        report.released += give_back(runtime, orphan, text, certain=False)
+        report.released += give_back(runtime, orphan, _lost_worker(orphan), certain=False)
     report.woken += runtime.store.wake_queued_by(sorted(dead - {runtime.worker_id or ""}))
+    report.woken += runtime.store.wake_forsaken()
     report.timed_out += _end_overdue(runtime)
     for session_id in runtime.store.unsettled(limit=BATCH):
         report.settled += settle(runtime, session_id) is not None
     return report
+
+
+def _lost_worker(orphan: Orphan) -> str:
+    return problem_text("WorkerLost", f"worker {orphan.worker} died while it ran the step", ref_of(orphan))
 
 
 def _bury_the_gone(runtime: Runtime, report: RecoveryReport) -> set[str]:
@@ -117,7 +128,7 @@ def give_back(runtime: Runtime, orphan: Orphan, error: str, *, certain: bool, cr
         error=error,
         delay=delay,
         worker=runtime.worker_id,
-        resend_after=None if is_driving() else runtime.config.resend_after,
+        resend_after=None if is_driving(orphan.key.session_id) else runtime.config.resend_after,
         silent_for=None if certain else runtime.config.heartbeat_timeout,
         crash=crash,
     )

@@ -18,6 +18,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
 from celery_cascade.tasks import recovery
 from celery_cascade.tasks.attempt import Attempt, RetryAsked, StepRef
+from celery_cascade.tasks.local_worker import become_worker
 from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.problems import error_text, traceback_text
@@ -87,12 +88,15 @@ class Runner:
             facts = self._runtime.facts(ref.session)
         except SessionNotFound:
             return None
-        step = facts.plan.steps[ref.step]
+        step = facts.plan.steps.get(ref.step)
+        if step is None:
+            logger.error("session %s has no step %s; its message is dropped", ref.session, ref.step)
+            return None
         return self._runtime.store.claim(
             StepKey(ref.session, ref.step, ref.item),
             attempt=ref.attempt,
             token=token,
-            worker=self._runtime.worker_id or "",
+            worker=self._runtime.worker_id or become_worker(self._runtime),
             runner=self._runtime.runner_id,
             timeout=step.timeout,
         )
@@ -144,7 +148,7 @@ class Runner:
         decision = patiently(
             lambda: advance(facts.plan, _facts(facts, outputs), event), seconds=None, what="checkpoint"
         )
-        resend = None if is_driving() else self._runtime.config.resend_after
+        resend = None if is_driving(ref.session) else self._runtime.config.resend_after
         step = facts.plan.steps[ref.step]
         done = Checkpoint(
             key=StepKey(ref.session, ref.step, ref.item),
@@ -279,7 +283,7 @@ class Runner:
             failures=failures,
             retries=retries,
             worker=self._runtime.worker_id,
-            resend_after=None if is_driving() else self._runtime.config.resend_after,
+            resend_after=None if is_driving(ref.session) else self._runtime.config.resend_after,
         )
         moved = self._written(attempt, lambda: self._runtime.store.setback(what))
         recovery.after_setback(self._runtime, what, moved, claimed)

@@ -1,0 +1,81 @@
+"""Being a worker without `celery worker`: a row with a heartbeat, so that others neither take our steps nor wait."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery_cascade.errors import CascadeError
+from celery_cascade.persistence.rows import WorkerRow
+from celery_cascade.tasks import identity
+from celery_cascade.tasks.runtime import Runtime
+
+logger = logging.getLogger("celery_cascade")
+
+
+@contextmanager
+def local_worker(runtime: Runtime) -> Iterator[None]:
+    """Be a worker inside, unless this process is one already."""
+    if runtime.worker_id is not None:
+        yield
+        return
+    end = _Life(runtime).end
+    try:
+        yield
+    finally:
+        end()
+
+
+def become_worker(runtime: Runtime) -> str:
+    """Be a worker until this process ends: Celery runs our steps here, but never said that a worker begins.
+
+    So do `celery.contrib.testing` and programs that embed a WorkController.
+    """
+    life = _Life(runtime)
+    atexit.register(life.end)
+    return life.row.id
+
+
+class _Life:
+    """From the row's insert to its goodbye."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._process = os.getpid()
+        self._stop = threading.Event()
+        self.row: WorkerRow = identity.new_worker_row(
+            worker_id=str(uuid.uuid4()),
+            nodename=f"here@{identity.host()}",
+            pool="here",
+            capacity=0,
+            tasks=runtime.app.tasks,
+        )
+        runtime.store.add_worker(self.row)
+        runtime.enter_worker(self.row.id)
+        self._thread = threading.Thread(target=self._beat, name="cascade-heartbeat", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._runtime.config.heartbeat_interval):
+            try:
+                if not self._runtime.store.beat(self.row.id):
+                    self._runtime.store.add_worker(self.row)
+            except CascadeError as error:
+                logger.warning("heartbeat failed: %s", error.message)
+
+    def end(self) -> None:
+        """Stop beating and say goodbye; nothing in a forked child, whose parent lives on."""
+        if self._process != os.getpid():
+            return
+        self._stop.set()
+        self._thread.join(timeout=self._runtime.config.heartbeat_timeout)
+        self._runtime.enter_worker(None)
+        try:
+            self._runtime.store.stop_worker(self.row.id)
+        except CascadeError as error:
+            logger.warning("could not say goodbye to the store; others will notice: %s", error.message)

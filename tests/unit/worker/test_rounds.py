@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from celery_cascade.config import CascadeConfig
+from celery_cascade.errors import StoreUnavailable
+from celery_cascade.tasks import recovery, rounds
+from celery_cascade.tasks.attempt import StepRef
+from celery_cascade.tasks.facts import Fact, Facts
+from celery_cascade.tasks.rounds import Rounds
+
+REF = StepRef(store="s", session="s1", step="a", item=-1, attempt=1, task_id="t")
+
+
+class FakeRuntime:
+    def __init__(self) -> None:
+        self.config = CascadeConfig()
+        self.swept: list[tuple[str, float]] = []
+        self.granted = True
+        self.store = SimpleNamespace(
+            begin_sweep=self.begin_sweep,
+            open_counts=lambda: {"active": 3, "suspended": 1, "completed": 9},
+            database=SimpleNamespace(shown="sqlite:///x"),
+        )
+        self.app = None
+        self.runner_id = "1.2"
+
+    def begin_sweep(self, name: str, interval: float) -> bool:
+        self.swept.append((name, interval))
+        return self.granted
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is called of recovery, in order."""
+    calls: list[Any] = []
+
+    def note(name: str, result: Any = 0) -> None:
+        def function(_runtime: Any, *args: Any, **options: Any) -> Any:
+            calls.append((name, *args[:1], *options.values()) if args or options else name)
+            return result
+
+        monkeypatch.setattr(recovery, name, function)
+
+    note("send_due", 2)
+    note("recover", recovery.RecoveryReport(released=1))
+    note("expire")
+    note("attempt_lost", None)
+    monkeypatch.setattr(rounds.embedded, "prune_spent", lambda app: calls.append("prune_spent"))
+    monkeypatch.setattr(rounds.migrate, "current", lambda database: "0001")
+    return calls
+
+
+def make(runtime: FakeRuntime, *, judge: bool = False) -> tuple[Rounds, Facts]:
+    facts = Facts()
+    return Rounds(runtime, SimpleNamespace(may_judge=judge), facts), facts  # type: ignore[arg-type]
+
+
+def test_the_first_round_looks_at_once_and_says_what_it_found(called, caplog):
+    made, _ = make(FakeRuntime())
+    with caplog.at_level(logging.INFO, "celery_cascade"):
+        made.first()
+    assert called == [("recover", False), "send_due"]
+    assert caplog.messages == ["[cascade] sqlite:///x schema 0001, 4 open sessions, 3 resumed"]
+
+
+def test_a_sweep_that_another_worker_does_is_left_to_it(called):
+    runtime = FakeRuntime()
+    runtime.granted = False
+    made, _ = make(runtime)
+    made.send_due()
+    made.recover()
+    made.expire()
+    assert called == []
+
+
+@pytest.mark.parametrize(("judge", "sweep"), [(True, "orphans"), (False, "orphans_certain")])
+def test_witnesses_and_others_share_a_sweep_each(called, judge, sweep):
+    runtime = FakeRuntime()
+    make(runtime, judge=judge)[0].recover()
+    assert called == [("recover", judge)]
+    assert runtime.swept == [(sweep, pytest.approx(4.0))]
+
+
+def test_what_a_signal_told_is_written_down(called):
+    made, _ = make(FakeRuntime())
+    made.note(Fact(ref=REF, reason="timeout", text="killed"))
+    assert called == [("attempt_lost", REF)]
+
+
+def test_a_message_that_is_gone_is_told_with_the_way_out(called, caplog):
+    made, _ = make(FakeRuntime())
+    made.note(Fact(ref=REF, reason="dropped", text="its task id was revoked"))
+    assert called == []
+    assert "session s1" in caplog.text
+    assert "cascade cancel s1" in caplog.text
+
+
+def test_a_duty_that_fails_is_told_once_and_the_others_go_on(called, monkeypatch, caplog):
+    made, _ = make(FakeRuntime())
+
+    def away(_runtime: Any) -> int:
+        raise StoreUnavailable("the store does not answer")
+
+    monkeypatch.setattr(recovery, "send_due", away)
+    for _ in range(3):
+        made._try("sending what is due", made.send_due)
+        made._try("expiring", made.expire)
+    assert called == ["expire", "prune_spent"] * 3
+    assert caplog.text.count("does not answer") == 1
+
+
+def test_a_fact_wakes_the_thread_and_stop_ends_it(called):
+    runtime = FakeRuntime()
+    made, facts = make(runtime)
+    made.start()
+    facts.put(Fact(ref=REF, reason="crash", text="lost"))
+    while ("attempt_lost", REF) not in called:
+        assert made._thread.is_alive()
+    made.stop()
+    assert not made._thread.is_alive()
