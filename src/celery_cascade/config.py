@@ -65,7 +65,7 @@ class CascadeConfig:
     heartbeat_interval: float = 5.0
     heartbeat_timeout: float = 15.0
     timer_interval: float = 1.0
-    orphan_interval: float = 5.0
+    orphan_interval: float = 2.0
     resend_after: float = 60.0
     max_crashes: int = 5
     max_payload_bytes: int = 10 * 1024 * 1024
