@@ -15,12 +15,12 @@ from celery import Celery, current_app
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.sessions.prune import PruneReport, prune
 from celery_cascade.sessions.session import Session
-from celery_cascade.sessions.starting import StartOptions, Target, read_target, start
+from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
 from celery_cascade.states import STATUS_ALIASES, SessionStatus
 from celery_cascade.tasks import jobs, propagate, signals, worker
-from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.guard import install_guard
 from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
 
@@ -102,8 +102,7 @@ class Cascades:
             DefinitionError, InputError, TemplateError, SessionConflict, StoreUnavailable, SchemaOutOfDate:
                 nothing was started.
         """
-        seconds = expires_in.total_seconds() if isinstance(expires_in, timedelta) else expires_in
-        options = StartOptions(
+        options = start_options(
             session_id=session_id,
             name=name,
             mode=mode,
@@ -111,37 +110,36 @@ class Cascades:
             thread_id=thread_id,
             resource_id=resource_id,
             idempotency_key=idempotency_key,
-            expires_in=seconds,
+            expires_in=expires_in,
         )
         return self.start_with(target, inputs, options)
 
     def start_with(self, target: Target, inputs: Mapping[str, Any] | None, options: StartOptions) -> Session:
         """`start` with the options as one object."""
         refuse_unsafe_broker(self.app)
-        session = Session(self.runtime, start(self.runtime, target, inputs, options))
-        if self.app.conf.task_always_eager:
-            drive(self.runtime, session.id)
-        return session
+        return Session(self.runtime, start(self.runtime, target, inputs, options))
 
     def run(self, target: Target, inputs: Mapping[str, Any] | None = None, **options: Any) -> Session:
         """Start a cascade and run it here and now, without worker or broker, just as durably (R13).
 
         Called again with the same `session_id` after a crash it goes on where it was.
         """
-        from celery_cascade.tasks.publish import driving
-
-        with driving():
-            session = Session(self.runtime, start(self.runtime, target, inputs, StartOptions(**options)))
-            drive(self.runtime, session.id)
-        return session
+        return Session(self.runtime, start(self.runtime, target, inputs, start_options(**options), here=True))
 
     def register(self, target: str | os.PathLike[str]) -> str:
         """Let `celery_cascade.start` and the command line start this file by its cascade id; returns the id."""
         from celery_cascade.definition.reader import read_cascade
 
         source = read_target(self.runtime, target)
+        if source.path is None:
+            raise UsageError("only a cascade file can be registered", hint="Give its path, or start the mapping itself")
         cascade = read_cascade(source)
-        self.runtime.registered[cascade.id] = str(source.path)
+        known = self.runtime.registered.setdefault(cascade.id, source.path)
+        if os.path.realpath(known) != os.path.realpath(source.path):
+            raise ConfigError(
+                f"{source.path}: a cascade {cascade.id!r} is registered already, from {known}",
+                hint="Give one of them another id",
+            )
         return cascade.id
 
     def register_configured(self) -> None:
@@ -153,7 +151,7 @@ class Cascades:
     # -- finding
     def session(self, session_id: str) -> Session:
         """The handle on one session. Raises SessionNotFound."""
-        self.runtime.store.head(session_id)
+        self.runtime.store.head(look_up_id(self.runtime.store, session_id))
         return Session(self.runtime, session_id)
 
     def sessions(
@@ -174,6 +172,10 @@ class Cascades:
             limit: at most so many.
         """
         words = [status] if isinstance(status, str) else status
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise UsageError(f"limit is {limit!r}; it must be a whole number, 0 or more")
+        if since is not None and since.tzinfo is None:
+            raise UsageError(f"since is {since!r}; it must bear its time zone", hint="For example: datetime.now(UTC)")
         wanted = SessionFilter(
             status=None if words is None else [status_word(word) for word in words],
             cascade=cascade,
@@ -182,8 +184,7 @@ class Cascades:
             since=since,
             limit=limit,
         )
-        for row in self.runtime.store.sessions(wanted):
-            yield Session(self.runtime, row["session_id"])
+        return iter([Session(self.runtime, row["session_id"]) for row in self.runtime.store.sessions(wanted)])
 
     # -- keeping house
     def prune(
@@ -251,7 +252,13 @@ def _find_app(app: Celery | str | None) -> Celery:
 
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        return find_app(name)
+        try:
+            return find_app(name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"the Celery app {name!r} cannot be loaded: {error}",
+                hint="Pass app=..., set CELERY_APP=your_module, or import the module that makes your Celery app",
+            ) from error
     found = current_app._get_current_object()
     if found.main in (None, "default", "__main__") and not [t for t in found.tasks if not t.startswith("celery")]:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -34,6 +35,16 @@ class Retention:
     failed: timedelta | None = timedelta(days=30)
     keep_last: int = 20
     batch: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("completed", "cancelled", "expired", "failed"):
+            age = getattr(self, name)
+            if age is not None and (not isinstance(age, timedelta) or age < timedelta()):
+                raise ConfigError(f"cascade_retention: {name} is {age!r}; it must be a timedelta, or None for ever")
+        for name, least in (("keep_last", 0), ("batch", 1)):
+            count = getattr(self, name)
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise ConfigError(f"cascade_retention: {name} is {count!r}; it must be a whole number, {least} or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +126,7 @@ def _gather(conf: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[s
         if name not in known:
             near = difflib.get_close_matches(key, [PREFIX + n for n in known], n=1)
             wrong.append(f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""))
-        elif conf[key] is not None or name == "retention":
+        elif conf[key] not in (None, "") or name == "retention":
             try:
                 values[name] = _read(name, conf[key])
             except ConfigError as error:
@@ -165,17 +176,24 @@ def _read(name: str, value: Any) -> Any:
     if name in _NUMBERS:
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ConfigError(f"{key} is {value!r}; it must be a number")
+        if name in _WHOLE and value != int(value):
+            raise ConfigError(f"{key} is {value!r}; it must be a whole number")
         return int(value) if name in _WHOLE else float(value)
     if name == "retention":
         return _read_retention(value)
     if name == "definitions":
-        items = (value,) if isinstance(value, (str, Path)) else tuple(value)
+        items = (value,) if isinstance(value, (str, Path)) else value
+        if not isinstance(items, (list, tuple)) or not all(isinstance(item, (str, Path)) for item in items):
+            raise ConfigError(f"{key} is {value!r}; it must be a list of glob patterns")
         return tuple(str(item) for item in items)
     if not isinstance(value, (str, Path)):
         raise ConfigError(f"{key} is {value!r}; it must be text")
     return str(value)
+
+
+_MOST_DAYS = 1_000_000
 
 
 def _read_retention(value: Any) -> Retention | None:
@@ -190,9 +208,6 @@ def _read_retention(value: Any) -> Retention | None:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             raise ConfigError(f"unknown key {name!r} in cascade_retention; did you mean {(near or known)[0]!r}?")
-        count = name in ("keep_last", "batch")
-        if part is None and count:
-            raise ConfigError(f"cascade_retention[{name!r}] must be a whole number")
-        is_days = not count and isinstance(part, (int, float)) and not isinstance(part, bool)
-        parts[name] = timedelta(days=part) if is_days else part
+        is_days = name not in ("keep_last", "batch") and isinstance(part, (int, float)) and not isinstance(part, bool)
+        parts[name] = timedelta(days=part) if is_days and abs(part) < _MOST_DAYS else part
     return Retention(**parts)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from contract.kit import Kit
 from sqlalchemy import make_url, text
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
+from contract.kit import Kit
 from support import services
 
 DIALECTS = [

@@ -72,7 +72,7 @@ def joins(**needs: int) -> list[NewStep]:
 
 
 def worker_row(worker_id: str, **more: Any) -> WorkerRow:
-    return WorkerRow(**({"id": worker_id, "nodename": f"{worker_id}@host", "host": "host", "pid": 7} | more))
+    return WorkerRow(id=worker_id, nodename=f"{worker_id}@host", host="host", pid=7, **more)
 
 
 class Kit:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import pytest
-from contract.kit import Kit, joins, new_session, queued, worker_row
-from contract.traffic import connection_lost, deadlock_at, lost_answers, watched
-from sqlalchemy import select, text, update
+from sqlalchemy import Engine, event, select, text, update
 
 from celery_cascade.errors import ClaimLost, SessionConflict, StoreUnavailable
 from celery_cascade.persistence import tables
@@ -20,6 +20,8 @@ from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
 from celery_cascade.states import Halt, SuspendReason
+from contract.kit import Kit, joins, new_session, queued, worker_row
+from contract.traffic import connection_lost, deadlock_at, lost_answers, watched
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -73,8 +75,8 @@ def test_two_checkpoints_of_one_session_lose_no_version(kit: Kit) -> None:
     def finish(mine: Sequence[ClaimedStep]) -> list[int]:
         return [kit.end(claimed).version for claimed in mine]
 
-    parts = at_once(*(lambda part=part: finish(claims[part::4]) for part in range(4)))  # type: ignore[misc]
-    assert sorted(sum(parts, [])) == list(range(2, 26))
+    parts = at_once(*(partial(finish, claims[part::4]) for part in range(4)))
+    assert sorted(chain(*parts)) == list(range(2, 26))
     head = kit.head(session)
     assert (head["version"], head["open_steps"], head["current_step"]) == (25, 0, 24)
 
@@ -88,7 +90,7 @@ def test_two_claims_at_once_and_exactly_one_wins(kit: Kit) -> None:
         def claim(token: str, key: StepKey = key) -> ClaimedStep | None:
             return kit.store.claim(key, attempt=1, token=token, worker=token, runner="r")
 
-        found = at_once(*(lambda token=f"t{number}": claim(token) for number in range(4)))  # type: ignore[misc]
+        found = at_once(*(partial(claim, f"t{number}") for number in range(4)))
         (winner,) = [one for one in found if one is not None]
         assert kit.row(key.session_id)["token"] == kit.row(key.session_id)["worker"] == winner.token
 
@@ -97,7 +99,7 @@ def test_many_starts_of_one_id_make_one_session(kit: Kit) -> None:
     """R12: never a second row."""
     for number in range(8):
         name = f"same-{number}"
-        found = at_once(*(lambda name=name: kit.start(session_id=name) for _ in range(4)))  # type: ignore[misc]
+        found = at_once(*(partial(kit.start, session_id=name) for _ in range(4)))
         assert sorted(type(one).__name__ for one in found) == ["SessionConflict"] * 3 + ["str"]
         assert kit.statuses(name) == {"a": "queued"}
 
@@ -105,7 +107,7 @@ def test_many_starts_of_one_id_make_one_session(kit: Kit) -> None:
 def test_many_starts_with_one_idempotency_key_make_one_session(kit: Kit) -> None:
     for number in range(8):
         key = f"key-{number}"
-        found = at_once(*(lambda key=key: kit.start(idempotency_key=key) for _ in range(4)))  # type: ignore[misc]
+        found = at_once(*(partial(kit.start, idempotency_key=key) for _ in range(4)))
         (session,) = [one for one in found if isinstance(one, str)]
         others = [one for one in found if not isinstance(one, str)]
         assert all(isinstance(one, SessionConflict) and session in one.message for one in others)
@@ -115,7 +117,7 @@ def test_many_starts_with_one_idempotency_key_make_one_session(kit: Kit) -> None
 def test_many_first_starts_of_one_definition_store_it_once(kit: Kit) -> None:
     for number in range(8):
         digest = str(number) * 64
-        found = at_once(*(lambda digest=digest: kit.start(digest=digest) for _ in range(4)))  # type: ignore[misc]
+        found = at_once(*(partial(kit.start, digest=digest) for _ in range(4)))
         assert all(isinstance(one, str) for one in found), found
     assert len(kit.column(tables.definitions.c.digest)) == 8
 
@@ -126,7 +128,7 @@ def test_a_prune_that_forgets_a_definition_does_not_break_a_start_that_uses_it(k
         kit.store.delete_session(kit.start(digest=digest))
         kit.clock.forward(3601)
         started, forgotten = at_once(
-            lambda digest=digest: kit.start(digest=digest),  # type: ignore[misc]
+            partial(kit.start, digest=digest),
             lambda: kit.store.forget_definitions(),
         )
         assert isinstance(started, str), started
@@ -142,8 +144,8 @@ def test_a_release_and_a_checkpoint_at_once_and_exactly_one_wins(kit: Kit) -> No
         session = kit.start(total=2)
         claimed, orphan = kit.claim(session), kit.orphan(session)
         moved, released = at_once(
-            lambda claimed=claimed: kit.end(claimed, "b"),  # type: ignore[misc]
-            lambda orphan=orphan: kit.store.release(orphan, error=None),  # type: ignore[misc]
+            partial(kit.end, claimed, "b"),
+            partial(kit.store.release, orphan, error=None),
         )
         wins.add(released)
         if released:
@@ -164,8 +166,8 @@ def test_a_release_and_a_failure_at_once_and_exactly_one_wins(kit: Kit) -> None:
         claimed, orphan = kit.claim(session), kit.orphan(session)
         delay = None if number % 2 else 0.0
         moved, released = at_once(
-            lambda claimed=claimed, delay=delay: kit.fail(claimed, delay),  # type: ignore[misc]
-            lambda orphan=orphan: kit.store.release(orphan, error=None),  # type: ignore[misc]
+            partial(kit.fail, claimed, delay),
+            partial(kit.store.release, orphan, error=None),
         )
         assert released in (True, False), released
         assert isinstance(moved, ClaimLost) == released, (moved, released)
@@ -243,14 +245,14 @@ def test_a_cancel_and_a_checkpoint_at_once_leave_nothing_queued(kit: Kit) -> Non
         session = kit.start([*queued("a", "b"), *joins(j=2)], total=5)
         claimed = kit.claim(session)
         moved, found = at_once(
-            lambda claimed=claimed: kit.end(claimed, "c", arrivals={"j": 1}),  # type: ignore[misc]
-            lambda session=session: kit.store.halt(session, Halt.CANCELLED, "enough"),  # type: ignore[misc]
+            partial(kit.end, claimed, "c", arrivals={"j": 1}),
+            partial(kit.store.halt, session, Halt.CANCELLED, "enough"),
         )
         assert found == "active"
         assert moved.halt in (None, "cancelled")
         assert kit.statuses(session) == {"a": "succeeded", "b": "pending", "c": "pending", "j": "pending"}
         assert kit.head(session)["version"] == 3
-        assert sorted(one for one in at_once(*[lambda s=session: kit.store.settle(s)] * 2) if one) == ["cancelled"]  # type: ignore[misc]
+        assert sorted(one for one in at_once(*[partial(kit.store.settle, session)] * 2) if one) == ["cancelled"]
         kit.check(session)
 
 
@@ -265,7 +267,7 @@ def test_a_suspension_and_a_recovery_at_once_leave_nothing_queued_in_the_end(kit
             kit.store.halt(session, Halt.SUSPENDED, "operator")
             return kit.store.settle(session)
 
-        at_once(suspend, lambda orphan=orphan: kit.store.release(orphan, error=None))  # type: ignore[misc]
+        at_once(suspend, partial(kit.store.release, orphan, error=None))
         if kit.row(session)["status"] == "running":
             assert kit.store.park(kit.orphan(session), reason=None)
         kit.store.settle(session)
@@ -279,7 +281,7 @@ def test_a_session_is_completed_by_one_of_many(kit: Kit) -> None:
     for _ in range(8):
         session = kit.start()
         kit.run(session)
-        calls = [lambda text=f'"{n}"', s=session: kit.store.settle(s, output=text) for n in range(4)]  # type: ignore[misc]
+        calls = [partial(kit.store.settle, session, output=f'"{n}"') for n in range(4)]
         found = at_once(*calls)
         (winner,) = [number for number, one in enumerate(found) if one is not None]
         assert kit.store.session(session)["output"] == f'"{winner}"'
@@ -291,7 +293,7 @@ def test_two_resumes_at_once_queue_a_step_once(kit: Kit) -> None:
         session = kit.start()
         kit.fail(kit.claim(session))
         kit.store.settle(session)
-        found = at_once(*[lambda s=session: kit.store.revive(s)] * 3)  # type: ignore[misc]
+        found = at_once(*[partial(kit.store.revive, session)] * 3)
         assert sorted((str(status), len(steps)) for status, steps in found) == [("active", 0)] * 2 + [("failed", 1)]
         assert (kit.row(session)["attempt"], kit.row(session)["epoch"]) == (2, 1)
         kit.check(session)
@@ -304,7 +306,7 @@ def test_two_recoveries_release_one_orphan_once(kit: Kit) -> None:
         session = kit.start()
         kit.claim(session)
         (orphan,) = kit.store.orphans(silent_for=None)
-        found = at_once(*[lambda orphan=orphan: kit.store.release(orphan, error=None)] * 3)  # type: ignore[misc]
+        found = at_once(*[partial(kit.store.release, orphan, error=None)] * 3)
         assert sorted(found, key=str) == [False, False, True]
         assert (kit.row(session)["attempt"], kit.row(session)["crashes"]) == (2, 1)
         assert len(kit.store.attempts(session)) == 1
@@ -317,14 +319,14 @@ def test_two_sweeps_at_once_send_a_due_step_once(kit: Kit) -> None:
         names = [f"s{number}" for number in range(30)]
         kit.start(queued(*names))
         kit.clock.forward(60)
-        found = at_once(*[lambda: kit.store.take_due(worker="w", first=3600)] * 4)
+        found = at_once(*[partial(kit.store.take_due, worker="w", first=3600)] * 4)
         assert sorted(step.key.step for part in found for step in part) == sorted(names)
 
 
 def test_many_who_begin_a_sweep_at_once_and_one_does_it(kit: Kit) -> None:
     """STYLE 12."""
     for round_ in range(8):
-        assert sorted(at_once(*[lambda: kit.store.begin_sweep("timers", 5.0)] * 4)) == [False] * 3 + [True], round_
+        assert sorted(at_once(*[partial(kit.store.begin_sweep, "timers", 5.0)] * 4)) == [False] * 3 + [True], round_
         kit.clock.forward(5)
 
 
@@ -333,7 +335,7 @@ def test_many_prunes_at_once_delete_a_session_once(kit: Kit) -> None:
     for session in sessions:
         kit.run(session)
         kit.complete(session)
-    found = at_once(*[lambda: kit.store.delete_sessions(sessions)] * 3)
+    found = at_once(*[partial(kit.store.delete_sessions, sessions)] * 3)
     assert sorted(found) == [0, 0, 20]
     assert kit.column(tables.steps.c.session_id) == []
 
@@ -343,8 +345,8 @@ def test_a_session_is_deleted_while_a_step_of_it_ends(kit: Kit) -> None:
         session = kit.start([*queued("a", "b"), *joins(j=1)], total=4)
         claimed = kit.claim(session)
         _, deleted = at_once(
-            lambda claimed=claimed: kit.end(claimed, "c", arrivals={"j": 1}),  # type: ignore[misc]
-            lambda session=session: kit.store.delete_session(session),  # type: ignore[misc]
+            partial(kit.end, claimed, "c", arrivals={"j": 1}),
+            partial(kit.store.delete_session, session),
         )
         assert deleted is None
         assert kit.column(tables.steps.c.session_id) == []
@@ -481,7 +483,8 @@ WRITES: dict[str, Step] = {
     ),
     "revive": lambda kit, s: (kit.fail(_running(kit, s)), kit.store.settle(s), kit.store.revive(s)),
     "take_due": lambda kit, s: kit.store.take_due(worker="w", first=60),
-    "wake": lambda kit, s: (kit.store.wake_oldest(9), kit.store.wake_later(StepKey(s, "c"), 7.0)),
+    "wake oldest": lambda kit, s: kit.store.wake_oldest(9),
+    "wake later": lambda kit, s: kit.store.wake_later(StepKey(s, "c"), 7.0),
     "start": lambda kit, s: kit.start([*queued("x"), *joins(y=2)], session_id=f"{s}x"),
     "delete": lambda kit, s: kit.store.delete_session(f"{s}"),
 }
@@ -505,11 +508,12 @@ def test_a_deadlock_at_any_statement_changes_nothing_of_the_outcome(kit: Kit, na
         left = None if name == "delete" else outcome(kit, session)
         assert name != "delete" or session not in kit.column(tables.heads.c.session_id)
         kit.clock.forward(-90)
-        kit.store.delete_session(session), kit.store.delete_session(f"{session}x")
+        kit.store.delete_session(session)
+        kit.store.delete_session(f"{session}x")
         return len(traffic.statements) if position is None else None, left
 
     count, expected = run(None)
-    reads = {"release": 1, "park": 1, "cancelled": 0, "take_due": 1, "wake": 1}  # read on their own, not retried
+    reads = {"release", "park", "cancelled", "take_due", "wake oldest"}  # these look first
     for position in range(count):
         try:
             _, found = run(position)
@@ -552,7 +556,6 @@ def test_a_connection_that_is_lost_in_the_middle_is_replaced(contract_url: str, 
     done = kit.done(kit.claim(session), "b")
     database = Database(contract_url)
     count = [0]
-    from sqlalchemy import Engine, event
 
     def before(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
         if "session_steps" in statement and count[0] == 0:

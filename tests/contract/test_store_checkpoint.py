@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from contract.kit import NOON, Kit, joins, queued
 
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
 from celery_cascade.states import Halt
+from contract.kit import NOON, Kit, joins, queued
 
 
 def test_a_checkpoint_records_the_output_and_queues_what_follows(kit: Kit) -> None:
@@ -194,8 +195,6 @@ def test_a_step_without_a_call_keeps_none(kit: Kit) -> None:
     session = kit.start(total=2)
     claimed = kit.claim(session)
     done = kit.done(claimed)
-    from dataclasses import replace
-
     kit.store.checkpoint(replace(done, queued=queued("b", call=None)))
     assert kit.claim(session, "b").call is None
     assert StepKey(session, "b") == kit.orphan(session, "b").key

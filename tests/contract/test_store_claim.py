@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from contract.kit import NOON, Kit, joins, queued
-
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
+from contract.kit import NOON, Kit, joins, queued
 
 
 def take(kit: Kit, session: str, token: str, attempt: int = 1, step: str = "a") -> ClaimedStep | None:

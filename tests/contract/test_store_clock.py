@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from contract.kit import Kit, new_session, queued, worker_row
 from sqlalchemy import text
 
 from celery_cascade.persistence.rows import StepKey
 from celery_cascade.persistence.store import Store
+from contract.kit import Kit, new_session, queued, worker_row
 
 
 def database_time(kit: Kit) -> datetime:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contract.kit import Kit, joins, queued
-from contract.traffic import Traffic, watched
-
 from celery_cascade.persistence.rows import ClaimedStep
 from celery_cascade.states import Halt
+from contract.kit import Kit, joins, queued
+from contract.traffic import Traffic, watched
 
 #: (statements, commits): most that each may cost.
 LIMITS = {

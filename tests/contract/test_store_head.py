@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from contract.kit import NOON, Kit, joins, queued
+from sqlalchemy import update
 
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.tables import steps
 from celery_cascade.states import Halt, SessionStatus, can_move
+from contract.kit import NOON, Kit, joins, queued
 
 CANCEL = Action(action="cancel", actor="ann", reason="enough", detail="{}")
 
@@ -21,7 +23,12 @@ def test_a_halt_takes_back_what_is_queued_and_lets_what_runs_end(kit: Kit) -> No
     assert kit.store.halt(session, Halt.CANCELLED, "enough", CANCEL) == "active"
     assert kit.statuses(session) == {"a": "running", "b": "pending", "j": "pending"}
     head = kit.head(session)
-    assert (head["status"], head["halt"], head["status_reason"], head["version"]) == ("active", "cancelled", "enough", 2)
+    assert (head["status"], head["halt"], head["status_reason"], head["version"]) == (
+        "active",
+        "cancelled",
+        "enough",
+        2,
+    )
     assert kit.row(session, "b")["version"] == 2
     (action,) = kit.store.actions(session)
     assert (action["action"], action["actor"], action["reason"], action["version"]) == ("cancel", "ann", "enough", 2)
@@ -82,7 +89,7 @@ def test_a_suspended_or_failed_session_can_be_cancelled(kit: Kit) -> None:
         session = kit.start(queued("a", "b"))
         kit.store.halt(session, first, None)
         kit.store.settle(session)
-        assert kit.store.halt(session, Halt.CANCELLED, None) == first
+        assert kit.store.halt(session, Halt.CANCELLED, None) == first.value
         assert kit.store.unsettled() == [session]
         assert kit.store.settle(session) == "cancelled"
         assert kit.statuses(session) == {"a": "cancelled", "b": "cancelled"}
@@ -166,10 +173,6 @@ def test_a_step_queued_by_a_recovery_that_had_not_seen_the_halt_is_parked_at_the
     """Rule 4: a release locks no head, so the end of the session looks once more."""
     session = kit.start(queued("a", "b"))
     kit.store.halt(session, Halt.SUSPENDED, "operator")
-    from sqlalchemy import update
-
-    from celery_cascade.persistence.tables import steps
-
     late = update(steps).where(steps.c.session_id == session, steps.c.step == "a").values(status="queued")
     kit.database.transaction(lambda conn: conn.execute(late))
 
@@ -228,7 +231,10 @@ def test_a_failed_session_goes_on_from_its_last_checkpoint(kit: Kit) -> None:
 
     status, again = kit.store.revive(session, Action(action="resume"), worker="w5", resend_after=60)
     assert status == "failed"
-    assert [(step.key.step, step.attempt, step.epoch, step.retries) for step in again] == [("b", 4, 1, 0), ("c", 1, 0, 0)]
+    assert [(step.key.step, step.attempt, step.epoch, step.retries) for step in again] == [
+        ("b", 4, 1, 0),
+        ("c", 1, 0, 0),
+    ]
     b = kit.row(session, "b")
     assert (b["status"], b["failures"], b["retries"], b["error"], b["finished_at"]) == ("queued", 0, 0, None, None)
     assert (b["worker"], b["sends"]) == ("w5", 1)
@@ -285,7 +291,7 @@ def test_a_resume_does_not_call_off_an_end_that_was_asked_for(kit: Kit, halt: Ha
         kit.store.halt(session, halt, None)
         if kit.head(session)["halt"] is None:
             continue  # a failed session does not expire
-        assert kit.store.revive(session, CANCEL) == (halt, [])
+        assert kit.store.revive(session, CANCEL) == (SessionStatus(halt), [])
         assert kit.head(session)["halt"] == halt
 
 

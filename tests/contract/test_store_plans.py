@@ -8,8 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from contract.kit import NOON, Kit, worker_row
-from contract.traffic import watched
 from sqlalchemy import Table, insert, literal, select, text
 
 from celery_cascade.persistence import tables
@@ -18,6 +16,8 @@ from celery_cascade.persistence.models import Base
 from celery_cascade.persistence.rows import StepKey
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
+from contract.kit import NOON, Kit, worker_row
+from contract.traffic import watched
 
 FIRST = 500  #: sessions that are written one by one
 LIVE = 20  #: of them active
@@ -108,14 +108,13 @@ def copied(table: Table, letter: str) -> Any:
     """The rows of sessions that have ended, once more under ids that begin with this letter."""
     renamed = {"id", "session_id", "root_session_id"}
     names = [column.name for column in table.columns if column.name not in ("idempotency_key", "definition_digest")]
-    values = [
-        (literal(letter) + table.c[name]) if name in renamed else table.c[name]
-        for name in names
-    ]
+    values = [(literal(letter) + table.c[name]) if name in renamed else table.c[name] for name in names]
     ended = select(tables.heads.c.session_id).where(
         tables.heads.c.finished_at.is_not(None), tables.heads.c.session_id.startswith("s")
     )
-    return insert(table).from_select(names, select(*values).where(table.c.session_id.in_(ended)), include_defaults=False)
+    return insert(table).from_select(
+        names, select(*values).where(table.c.session_id.in_(ended)), include_defaults=False
+    )
 
 
 # -- what the planner says: the tables that are read from end to end, and the indexes that are used
@@ -130,7 +129,7 @@ def explained(kit: Kit, call: Callable[[], Any]) -> tuple[set[str], set[str]]:
             conn.execute(text("SET random_page_cost = 1.1"))  # as everybody sets it who has no spinning disk
         for sql, parameters in traffic.statements:
             if isinstance(parameters, list):
-                parameters = parameters[0]  # noqa: PLW2901 - one of many
+                parameters = parameters[0]
             reader(conn, sql, parameters, scanned, used)
     return scanned, used
 
@@ -205,9 +204,13 @@ SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
     "overdue steps": (lambda kit: kit.store.overdue(), {"ix_session_steps_deadline", "ix_session_steps_owner"}),
     "steps of one worker": (lambda kit: kit.store.running_on("alive"), {"ix_session_steps_owner"}),
     "what a dead worker queued": (lambda kit: kit.store.wake_queued_by(["nobody"]), {"ix_session_steps_owner"}),
+    "what ended runs left": (lambda kit: kit.store.wake_forsaken(), {"ix_session_steps_owner"}),
     "oldest queued": (lambda kit: kit.store.wake_oldest(5), {"ix_session_steps_wake", "ix_session_steps_owner"}),
     "unsettled": (lambda kit: kit.store.unsettled(), {"ix_session_states_halt"}),
-    "past their expiry": (lambda kit: kit.store.past_expiry(), {"ix_session_states_expires_at", "idx_session_states_status"}),
+    "past their expiry": (
+        lambda kit: kit.store.past_expiry(),
+        {"ix_session_states_expires_at", "idx_session_states_status"},
+    ),
     "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
     "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),
 }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
-from contract.kit import Kit, queued
 from sqlalchemy import insert, update
 
 from celery_cascade.persistence import tables
 from celery_cascade.states import Halt
+from contract.kit import Kit, queued
 
 DAYS = timedelta(days=1)
 AGES = {"completed": 7 * DAYS, "cancelled": 7 * DAYS, "expired": 7 * DAYS, "failed": 30 * DAYS}
@@ -28,7 +29,9 @@ def ended(kit: Kit, status: str = "completed", **new: Any) -> str:
     return session
 
 
-def prunable(kit: Kit, ages: dict[str, timedelta | None] | None = None, keep_last: int = 0, limit: int = 100) -> list[str]:
+def prunable(
+    kit: Kit, ages: dict[str, timedelta | None] | None = None, keep_last: int = 0, limit: int = 100
+) -> list[str]:
     found = kit.store.prunable(AGES if ages is None else ages, keep_last=keep_last, limit=limit)
     return [session for session, _ in found]
 
@@ -46,7 +49,9 @@ def test_each_status_goes_at_its_own_age(kit: Kit) -> None:
     assert sorted(prunable(kit)) == sorted(sessions.values())
     kit.clock.forward(days=4000)
     assert not set(never) & set(prunable(kit))
-    assert dict(kit.store.prunable(AGES, keep_last=0, limit=9)) == {session: status for status, session in sessions.items()}
+    assert dict(kit.store.prunable(AGES, keep_last=0, limit=9)) == {
+        session: status for status, session in sessions.items()
+    }
 
 
 def test_an_age_of_none_and_a_missing_status_keep(kit: Kit) -> None:
@@ -91,15 +96,17 @@ def test_a_session_whose_thread_was_used_within_the_period_stays(kit: Kit) -> No
     """D9."""
     used, unused = ended(kit), ended(kit)
     kit.clock.forward(days=20)
-    for session, days in ((used, 2), (unused, 9)):
-        values = {
+    values = [
+        {
             "thread_id": session,
             "resource_id": "r",
             "session_id": session,
             "created_at": kit.clock() - 20 * DAYS,
             "updated_at": kit.clock() - days * DAYS,
         }
-        kit.database.transaction(lambda conn, values=values: conn.execute(insert(tables.mappings), values))  # type: ignore[misc]
+        for session, days in ((used, 2), (unused, 9))
+    ]
+    kit.database.transaction(lambda conn: conn.execute(insert(tables.mappings), values))
 
     assert prunable(kit) == [unused]
     assert kit.store.delete_sessions([unused]) == 1
@@ -152,7 +159,7 @@ def test_a_batch_is_limited_and_cuts_no_tree(kit: Kit) -> None:
     while found := prunable(kit, limit=4):
         assert kit.store.delete_sessions(found) == len(found)
         gone += found
-    assert sorted(gone) == sorted([*sum(trees, []), alone])
+    assert sorted(gone) == sorted([*chain(*trees), alone])
 
 
 def test_the_oldest_go_first(kit: Kit) -> None:

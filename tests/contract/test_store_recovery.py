@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from contract.kit import NOON, Kit, joins, queued, worker_row
 
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence import tables
 from celery_cascade.persistence.rows import Orphan, StepKey
 from celery_cascade.states import Halt, SuspendReason
+from contract.kit import NOON, Kit, joins, queued, worker_row
 
 
 def orphans(kit: Kit, silent_for: float | None = None) -> list[StepKey]:
@@ -27,7 +27,9 @@ def running_on(kit: Kit, worker: str, *, steps: int = 1) -> str:
 
 # -- workers
 def test_a_worker_is_known_with_all_it_says_and_how_long_it_has_been_silent(kit: Kit) -> None:
-    row = worker_row("w1", boot_id="b", pid_namespace="n", process_started="1", pool="prefork", capacity=8, tasks='["t"]')
+    row = worker_row(
+        "w1", boot_id="b", pid_namespace="n", process_started="1", pool="prefork", capacity=8, tasks='["t"]'
+    )
     kit.store.add_worker(row)
     kit.clock.forward(12.5)
 
@@ -131,7 +133,12 @@ def test_a_release_queues_the_next_attempt_and_counts_a_crash(kit: Kit) -> None:
     assert (row["worker"], row["runner"], row["deadline"], row["sends"]) == ("w2", None, None, 1)
     assert row["wake_at"] == kit.clock() + timedelta(seconds=60)
     (attempt,) = kit.store.attempts(session)
-    assert (attempt["kind"], attempt["attempt"], attempt["worker"], attempt["error"]) == ("crash", 1, "w1", '{"m":"lost"}')
+    assert (attempt["kind"], attempt["attempt"], attempt["worker"], attempt["error"]) == (
+        "crash",
+        1,
+        "w1",
+        '{"m":"lost"}',
+    )
     kit.check(session)
 
 
@@ -283,6 +290,28 @@ def test_what_a_dead_worker_had_sent_again_is_due_at_once_too(kit: Kit) -> None:
     assert kit.store.wake_queued_by(["w1"]) == 0
     assert kit.store.wake_queued_by(["w2"]) == 1
     assert kit.row(session)["wake_at"] == kit.clock()
+
+
+def test_what_an_ended_run_without_a_broker_left_queued_is_due_at_once(kit: Kit) -> None:
+    for name in ("here", "there"):
+        kit.store.add_worker(worker_row(name))
+    left, goes_on = kit.start(worker="here", resend_after=None), kit.start(worker="there", resend_after=None)
+    sent = kit.start(worker="here")
+    assert kit.store.wake_forsaken() == 0
+    kit.store.stop_worker("here")
+
+    assert kit.store.wake_forsaken() == 1
+    assert kit.store.wake_forsaken() == 0
+    assert kit.row(left)["wake_at"] == NOON
+    assert kit.row(goes_on)["wake_at"] is None
+    assert kit.row(sent)["wake_at"] > NOON
+    assert [step.key.session_id for step in kit.store.take_due(worker="w", first=60)] == [left]
+
+
+def test_many_steps_of_the_dead_are_woken_in_batches(kit: Kit) -> None:
+    kit.start(queued(*(f"s{number:03}" for number in range(450))), worker="dead")
+    assert kit.store.wake_queued_by(["dead"]) == 450
+    assert len(kit.store.take_due(worker="w", first=60, limit=1000)) == 450
 
 
 def test_the_oldest_queued_steps_are_due_at_once(kit: Kit) -> None:

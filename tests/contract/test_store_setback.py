@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from contract.kit import NOON, Kit, joins, queued
 
 from celery_cascade.errors import ClaimLost
 from celery_cascade.states import Halt
+from contract.kit import NOON, Kit, joins, queued
 
 
 def test_a_failure_with_a_delay_queues_the_next_attempt_for_then(kit: Kit) -> None:
@@ -50,7 +50,9 @@ def test_an_attempt_that_failed_is_on_record_with_who_ran_it(kit: Kit) -> None:
 def test_each_kind_of_setback_counts_what_it_is(kit: Kit, kind: str) -> None:
     """DESIGN 3: `attempt` counts claims, `failures` and `retries` what the caller says, a crash only crashes."""
     session = kit.start()
-    kit.fail(kit.claim(session), 1.0, kind=kind, failures=int(kind in ("failure", "timeout")), retries=int(kind == "retry"))
+    kit.fail(
+        kit.claim(session), 1.0, kind=kind, failures=int(kind in ("failure", "timeout")), retries=int(kind == "retry")
+    )
 
     row = kit.row(session)
     assert row["attempt"] == 2

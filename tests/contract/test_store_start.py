@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from contract.kit import NOON, Kit, joins, new_session, queued, skipped
 
 from celery_cascade.errors import SessionConflict, SessionNotFound
 from celery_cascade.persistence import tables
 from celery_cascade.persistence.rows import NewStep, StepKey
+from contract.kit import NOON, Kit, joins, new_session, queued, skipped
 
 
 def test_a_start_writes_session_head_roots_and_joins(kit: Kit) -> None:

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.kit import Kit, joins, queued, worker_row
 from sqlalchemy import Engine, event
 
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence.database_errors import Trouble, trouble
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
 from celery_cascade.states import Halt, SuspendReason
+from contract.kit import Kit, joins, queued, worker_row
 
 THREADS, SESSIONS, OPERATIONS = 8, 20, 70
-WIDTH = 12
+WIDTH = 6
 EARLY, LATE = [f"b{number}" for number in range(WIDTH)], [f"d{number}" for number in range(WIDTH)]
-#: a, then twelve at once, the join c, twelve at once, the join e.
+#: a, then six at once, the join c, six at once, the join e.
 FOLLOWERS = {"a": EARLY, "c": LATE}
 ARRIVES = {name: {"c": 1} for name in EARLY} | {name: {"e": 1} for name in LATE}
 TOTAL = 2 * WIDTH + 3
@@ -154,7 +154,7 @@ def test_eight_threads_of_everything_leave_every_session_whole(kit: Kit) -> None
     assert max(log.checkpoints.values()) == 1, "a step was checkpointed twice"
     assert max(log.versions.values()) == 1, "two changes made one version"
     assert max(log.taken.values()) == 1, "an attempt was claimed twice"
-    assert sum(refused.values()) < THREADS * OPERATIONS / 10, refused
+    assert sum(refused.values()) <= 5, refused  # rule 4 kept; SQLite waits in its own way
 
     bring_to_an_end(kit, sessions, log)
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from contract.kit import BODY, NOON, Kit, joins, queued
 
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
+from contract.kit import BODY, NOON, Kit, joins, queued
 
 
-def listed(kit: Kit, **wanted: object) -> list[str]:
-    return [row["session_id"] for row in kit.store.sessions(SessionFilter(**wanted))]  # type: ignore[arg-type]
+def listed(kit: Kit, **wanted: Any) -> list[str]:
+    return [row["session_id"] for row in kit.store.sessions(SessionFilter(**wanted))]
 
 
 def three(kit: Kit) -> list[str]:
     """Sessions a second apart, the oldest first."""
     found = []
-    for session, more in (
+    sessions: list[tuple[str, dict[str, Any]]] = [
         ("one", {"cascade_id": "order", "resource_id": "shop", "execution_key": "k1"}),
         ("two", {"cascade_id": "etl", "mode": "canvas"}),
         ("three", {"cascade_id": "order", "resource_id": "shop"}),
-    ):
+    ]
+    for session, more in sessions:
         found.append(kit.start(session_id=session, **more))
         kit.clock.forward(1)
     return found
@@ -51,14 +53,14 @@ def test_a_list_is_newest_first(kit: Kit) -> None:
         ({"prefix": "th", "cascade": "order", "status": ["active"]}, ["three"]),
     ],
 )
-def test_each_filter_finds_what_it_says(kit: Kit, wanted: dict[str, object], expected: list[str]) -> None:
+def test_each_filter_finds_what_it_says(kit: Kit, wanted: dict[str, Any], expected: list[str]) -> None:
     """R40, R129."""
     three(kit)
     kit.store.halt("one", Halt.SUSPENDED, "operator")
     kit.store.settle("one")
 
     assert listed(kit, **wanted) == expected
-    assert kit.store.count(SessionFilter(**wanted)) == len(expected)  # type: ignore[arg-type]
+    assert kit.store.count(SessionFilter(**wanted)) == len(expected)
 
 
 def test_a_cursor_goes_through_all_without_gap_or_double(kit: Kit) -> None:
@@ -99,7 +101,7 @@ def test_a_list_loads_no_payloads(kit: Kit) -> None:
 def test_the_error_for_an_unknown_session_tells_how_many_there_are(kit: Kit) -> None:
     """R114."""
     kit.start()
-    with pytest.raises(SessionNotFound, match="Session 'nobody' not found. Available sessions: 1"):
+    with pytest.raises(SessionNotFound, match=r"Session 'nobody' not found\. Available sessions: 1"):
         kit.store.session("nobody")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import pairwise
 
-from contract.kit import NOON, Kit, joins, queued
-
 from celery_cascade.persistence.rows import QueuedStep, StepKey
 from celery_cascade.states import Halt
+from contract.kit import NOON, Kit, joins, queued
 
 
-def due(kit: Kit, **more: object) -> list[StepKey]:
-    return [step.key for step in kit.store.take_due(**({"worker": "w9", "first": 60.0} | more))]  # type: ignore[arg-type]
+def due(kit: Kit, *, first: float = 60.0, limit: int = 200) -> list[StepKey]:
+    return [step.key for step in kit.store.take_due(worker="w9", first=first, limit=limit)]
 
 
 def test_a_message_that_nobody_claimed_is_sent_again_later_and_later(kit: Kit) -> None:

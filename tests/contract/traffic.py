@@ -83,7 +83,7 @@ def watched() -> Iterator[Traffic]:
             event.remove(Engine, name, handler)
 
 
-class _Deadlock(Exception):  # noqa: N818 - a driver's error, as SQLAlchemy sees it
+class _Deadlock(Exception):
     sqlstate = "40P01"
 
 

@@ -37,12 +37,12 @@ class Caller:
     def of(cls, ctx: click.Context, app_name: str | None) -> Caller:
         """The caller of this command line, to be found again with `here`."""
         root = ctx.find_root()
-        given: Any = root.params.get("app") if root is not ctx else None
+        given: Any = (root.params.get("app") if root is not ctx else None) or None  # an empty CELERY_APP names nothing
         app = None
         if app_name is None and given is not None:  # celery -A proj cascade …
             app = getattr(ctx.obj, "app", None)
         name = app_name or (given if isinstance(given, str) else getattr(given, "main", None))
-        environment = os.environ.get("CELERY_APP")
+        environment = os.environ.get("CELERY_APP") or None
         program = ctx.command_path if root is ctx else f"{root.info_name} {ctx.info_name}"
         found = cls(program, name or environment, app, by_environment=name in (None, environment))
         ctx.meta[_KEY] = found

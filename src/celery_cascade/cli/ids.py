@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery_cascade.errors import SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence.store import Store
 from celery_cascade.persistence.views import SessionFilter
-from celery_cascade.sessions.ids import may_be_session_id
+from celery_cascade.sessions.ids import look_up_id, may_be_session_id
 
 SHORTEST = 6
 _SHOWN = 10  # candidates named when a prefix is ambiguous
@@ -22,7 +22,7 @@ def session_id(store: Store, text: str) -> str:
     if text.startswith("@"):
         return _by_word(store, text)
     try:
-        store.head(text)
+        store.head(look_up_id(store, text))
     except SessionNotFound:
         return _by_prefix(store, text)
     return text
@@ -54,7 +54,7 @@ def _by_prefix(store: Store, text: str) -> str:
             hint="Write more of it; there are:\n" + "\n".join(found[:_SHOWN]) + more,
         )
     try:
-        store.head(text)  # raises, with the count of sessions (R114)
+        store.head(look_up_id(store, text))  # raises, with the count of sessions (R114)
     except SessionNotFound as error:
         if 0 < len(text) < SHORTEST:
             hint = f"{error.hint}\nThe beginning of an id is enough from {SHORTEST} characters on"

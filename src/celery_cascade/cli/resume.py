@@ -18,6 +18,7 @@ from celery_cascade.errors import UsageError
 from celery_cascade.persistence.head import Action
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
+from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving
 
 
@@ -43,11 +44,11 @@ def resume(
     found = Session(runtime, session_id(runtime.store, session))
     since = found.version
     action = Action(action="resume", actor=actor(), reason=reason)
-    if local:
-        with driving():
+    if local or runtime.app.conf.task_always_eager:
+        with driving(found.id), local_worker(runtime):
             resume_one(runtime, found.id, action)
-        say(f"Session {found.id}")
-        run_here(runtime, found.id, since=since)
+            say(f"Session {found.id}")
+            run_here(runtime, found.id, since=since)
     queued = resume_one(runtime, found.id, action)
     if queued:
         say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")

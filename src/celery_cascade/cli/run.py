@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NoReturn
 
 import click
 
@@ -18,9 +21,12 @@ from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import DefinitionError, UsageError
+from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, read_target, start
+from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving
+from celery_cascade.tasks.runtime import Runtime
 
 _EXAMPLE = (
     "celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org",
@@ -65,16 +71,23 @@ def run(
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
     options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
     if local or cascades.app.conf.task_always_eager:
-        with driving():
-            found = start(cascades.runtime, source, inputs, options)
-        say(f"Session {found}")
-        run_here(cascades.runtime, found)
+        _run_here(cascades.runtime, source, inputs, options)
     session = cascades.start_with(source, inputs, options)
     say(f"Session {session.id}")
     if watch:
         watch_to_the_end(caller, session, timeout)
     else:
         _leave(caller, session)
+
+
+def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:
+    """`--local`. A worker from the first row on: if this process dies, others know whose the steps were."""
+    given = options.session_id
+    session_id = new_session_id() if given is None else check_session_id(given)
+    with driving(session_id), local_worker(runtime):
+        start(runtime, source, inputs, replace(options, session_id=session_id))
+        say(f"Session {session_id}")
+        run_here(runtime, session_id)
 
 
 def _source(cascades: Cascades, file: str) -> Source:

@@ -12,6 +12,7 @@ from celery_cascade.cli.options import Verb, id_argument, json_option, timeout_o
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import say
 from celery_cascade.sessions.session import Session
+from celery_cascade.sessions.view import summary
 
 
 @click.command(cls=Verb, example=("celery -A proj cascade watch @last --timeout 10m",))
@@ -27,7 +28,6 @@ def watch(session: str, timeout: timedelta | None, as_json: bool) -> None:
     caller = Caller.here()
     runtime = caller.runtime
     found = Session(runtime, session_id(runtime.store, session))
-    head = runtime.store.head(found.id)
-    done, total = head["total_steps"] - head["open_steps"], head["total_steps"]
-    say(f"Session {found.id}: {done} of {total} steps are done.")
-    watch_to_the_end(caller, found, timeout, since=head["version"])
+    told = summary(runtime.store.session(found.id), runtime.store.now())
+    say(f"Session {found.id}: {told['progress']['done']} of {told['progress']['total']} steps are done.")
+    watch_to_the_end(caller, found, timeout, since=told["version"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, select, tuple_
 
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import StepKey
-from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, heads, steps
+from celery_cascade.persistence.tables import STEP_KEY, THIS_HEAD, THIS_STEP, heads, steps
 
 _HEAD = (heads.c.version, heads.c.open_steps, heads.c.halt, heads.c.status, heads.c.status_reason)
 _LOCK_HEAD = select(*_HEAD).where(THIS_HEAD).with_for_update()
@@ -46,6 +46,20 @@ def lock_head(conn: Connection, session_id: str, joins: Sequence[str] = ()) -> t
     if not rows:
         raise ClaimLost(f"session {session_id} is gone from the store")
     return rows[0], {row.step: row.needs_left for row in rows} if joins else {}
+
+
+def lock_unheld(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Lock those of the steps `b_keys` that nobody else holds; the others are skipped.
+
+    For sweeps: they lock steps of many sessions without the heads, so they must not wait, or rule 4 is broken. By
+    primary key, because InnoDB locks the entries of whatever index it searches, those of skipped rows too.
+    """
+    return (
+        select(*columns)
+        .where(tuple_(*STEP_KEY).in_(bindparam("b_keys", expanding=True)))
+        .with_hint(steps, "FORCE INDEX (PRIMARY)", "mysql")
+        .with_for_update(skip_locked=True)
+    )
 
 
 def lost(key: StepKey) -> ClaimLost:

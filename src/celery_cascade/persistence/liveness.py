@@ -26,8 +26,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.gate import lock_unheld
 from celery_cascade.persistence.rows import Orphan, StepKey, WorkerRow
-from celery_cascade.persistence.tables import THIS_STEP, heads, queued, running, steps, sweeps, workers
+from celery_cascade.persistence.tables import STEP_KEY, THIS_STEP, heads, queued, running, steps, sweeps, workers
 
 _BEAT = update(workers).where(workers.c.id == bindparam("b_worker")).values(heartbeat_at=now(), stopped_at=null())
 _STOP = (
@@ -208,7 +209,7 @@ def _orphan(row: Any) -> Orphan:
 
 
 #: Rows that one transaction wakes at most, so that claims do not wait long for it.
-_WAKE_BATCH = 500
+_WAKE_BATCH = 200
 _WAKE_NOW = update(steps).where(THIS_STEP).values(wake_at=now())
 
 
@@ -219,32 +220,29 @@ def wake_queued_by(db: Database, worker_ids: Sequence[str], *, clock: dict[str, 
     """
     if not worker_ids:
         return 0
-    held = select(steps.c.session_id, steps.c.step, steps.c.item).where(
-        steps.c.worker.in_(bindparam("b_workers", expanding=True)),
-        queued(),
-        steps.c.sends > 0,
-        or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()),
+    held = (
+        select(*STEP_KEY)
+        .where(steps.c.worker.in_(bindparam("b_workers", expanding=True)), steps.c.sends > 0, _LATER_IF_EVER)
+        .limit(_WAKE_BATCH)
     )
-    woken, parameters = 0, clock | {"b_workers": list(worker_ids)}
-    while batch := _wake(db, held.limit(_WAKE_BATCH), parameters, clock):
-        woken += batch
-    return woken
+    return _wake_all(db, held, clock | {"b_workers": list(worker_ids)}, clock)
 
 
 def wake_forsaken(db: Database, *, clock: dict[str, Any]) -> int:
     """Make due what somebody had queued for himself alone (no `wake_at`: a run without a broker) and then ended."""
     forsaken = (
-        select(steps.c.session_id, steps.c.step, steps.c.item)
+        select(*STEP_KEY)
         .select_from(steps.join(workers, workers.c.id == steps.c.worker))
         .where(queued(), steps.c.wake_at.is_(None), workers.c.stopped_at.is_not(None))
+        .limit(_WAKE_BATCH)
     )
-    return _wake(db, forsaken, {}, clock)
+    return _wake_all(db, forsaken, {}, clock)
 
 
 def wake_oldest(db: Database, count: int, *, clock: dict[str, Any]) -> int:
     """Make the oldest queued steps due at once: a dead worker may have held so many messages in its memory."""
     oldest = (
-        select(steps.c.session_id, steps.c.step, steps.c.item)
+        select(*STEP_KEY)
         .where(queued(), steps.c.sends == 1, steps.c.wake_at > now())
         .order_by(steps.c.wake_at)
         .limit(count)
@@ -252,18 +250,31 @@ def wake_oldest(db: Database, count: int, *, clock: dict[str, Any]) -> int:
     return _wake(db, oldest, clock, clock)
 
 
+#: Queued, and not due yet.
+_LATER_IF_EVER = and_(queued(), or_(steps.c.wake_at.is_(None), steps.c.wake_at > now()))
+_LOCK_TO_WAKE = lock_unheld(*STEP_KEY).where(_LATER_IF_EVER)
+
+
+def _wake_all(db: Database, which: Any, parameters: dict[str, Any], clock: dict[str, Any]) -> int:
+    woken = 0
+    while batch := _wake(db, which, parameters, clock):
+        woken += batch
+    return woken
+
+
 def _wake(db: Database, which: Any, parameters: dict[str, Any], clock: dict[str, Any]) -> int:
-    """Make these due now. Reads before it writes; rows that others hold are skipped (see `wake._DUE`)."""
+    """Make these due now; reads before it writes."""
     with db.read() as conn:
-        if conn.execute(which, parameters).first() is None:
-            return 0
+        found = [tuple(row) for row in conn.execute(which, parameters)]
+    if not found:
+        return 0
 
     def work(conn: Connection) -> int:
-        found = conn.execute(which.with_for_update(skip_locked=True), parameters).all()
-        if found:
-            keys = [clock | {"b_session": row.session_id, "b_step": row.step, "b_item": row.item} for row in found]
+        free = conn.execute(_LOCK_TO_WAKE, clock | {"b_keys": found}).all()
+        keys = [clock | {"b_session": row.session_id, "b_step": row.step, "b_item": row.item} for row in free]
+        if keys:
             conn.execute(_WAKE_NOW, keys)
-        return len(found)
+        return len(keys)
 
     return db.transaction(work)
 

@@ -26,6 +26,7 @@ workers = _table(models.Worker)
 sweeps = _table(models.Sweep)
 meta = _table(models.Meta)
 
+STEP_KEY = (steps.c.session_id, steps.c.step, steps.c.item)
 #: The row that the parameters `b_session`, `b_step`, `b_item` name.
 THIS_STEP: ColumnElement[bool] = and_(
     steps.c.session_id == bindparam("b_session"),

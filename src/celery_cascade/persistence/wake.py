@@ -8,16 +8,15 @@ from sqlalchemy import Connection, Float, Integer, and_, bindparam, case, cast, 
 
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.gate import lock_unheld
 from celery_cascade.persistence.rows import QueuedStep, StepKey
-from celery_cascade.persistence.tables import THIS_STEP, heads, queued, running, steps
+from celery_cascade.persistence.tables import STEP_KEY, THIS_STEP, heads, queued, running, steps
 
 #: No wait between two sends of one message is longer (seconds).
 LONGEST_RESEND = 3600.0
 
 _STEP = (
-    steps.c.session_id,
-    steps.c.step,
-    steps.c.item,
+    *STEP_KEY,
     steps.c.attempt,
     steps.c.epoch,
     steps.c.retries,
@@ -25,10 +24,8 @@ _STEP = (
     steps.c.task,
 )
 _IS_DUE = and_(steps.c.wake_at <= now(), queued())
-_ANY_DUE = select(literal(1)).where(_IS_DUE).limit(1)
-# Rows that others hold are skipped: whoever locks steps of many sessions without their heads must never wait, or
-# rule 4 is broken. A row that is skipped is being claimed or taken at this moment.
-_DUE = select(*_STEP).where(_IS_DUE).order_by(steps.c.wake_at).with_for_update(skip_locked=True)
+_FIND_DUE = select(*STEP_KEY).where(_IS_DUE).order_by(steps.c.wake_at)
+_LOCK_DUE = lock_unheld(*_STEP).where(_IS_DUE)
 #: Doublings after which every delay is over the longest, however short the first: 2**30 would overflow an integer.
 _DOUBLINGS = 29
 # Doubling by shift and not by power: SQLite may be built without the mathematical functions.
@@ -64,11 +61,12 @@ def take_due(db: Database, *, worker: str | None, first: float, limit: int, cloc
         first: seconds until the first resend of a message; each later one waits twice as long, at most an hour.
     """
     with db.read() as conn:  # mostly there is nothing, and a look costs no write lock
-        if conn.execute(_ANY_DUE, clock).first() is None:
-            return []
+        found = [tuple(row) for row in conn.execute(_FIND_DUE.limit(limit), clock)]
+    if not found:
+        return []
 
     def work(conn: Connection) -> list[QueuedStep]:
-        due = conn.execute(_DUE.limit(limit), clock).all()
+        due = conn.execute(_LOCK_DUE, clock | {"b_keys": found}).all()
         for statement, rows in (
             (_TAKE, [row for row in due if row.sends]),
             (_TAKE_FIRST, [row for row in due if not row.sends]),

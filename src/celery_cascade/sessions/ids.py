@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import Any
 
+from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
+from celery_cascade.persistence.store import Store
+from celery_cascade.persistence.views import not_found
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,36}")
 
@@ -23,6 +27,28 @@ def check_session_id(session_id: str) -> str:
             hint="Leave the id out to get a new one",
         )
     return session_id
+
+
+def storable(text: str) -> bool:
+    """Whether every database takes the text: no NUL, no half of a character."""
+    return "\x00" not in text and all(not "\ud800" <= char <= "\udfff" for char in text)
+
+
+def look_up_id(store: Store, session_id: str) -> str:
+    """An id to look for: any text that may be in the store. Raises SessionNotFound for what cannot be."""
+    if isinstance(session_id, str) and storable(session_id):
+        return session_id
+    raise not_found(store.database, ascii(session_id))
+
+
+def check_text(value: Any, name: str, longest: int) -> None:
+    """Refuse what cannot be stored. Raises UsageError with the rule."""
+    if value is None:
+        return
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise UsageError(f"{name} is {shown(value)}; it must be text of 1 to {longest:,} characters")
+    if not storable(value):
+        raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
 
 
 def may_be_session_id(text: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from weakref import WeakSet
 
 from celery_cascade import events
 from celery_cascade.config import Retention
@@ -16,6 +17,8 @@ logger = logging.getLogger("celery_cascade")
 
 #: A worker's row is kept so long after its last heartbeat, for `show`.
 WORKERS_KEPT = timedelta(days=7)
+#: Sessions that a dry run lists at most.
+MOST_COUNTED = 100_000
 _STATUSES = ("completed", "failed", "cancelled", "expired")
 
 
@@ -48,17 +51,21 @@ def prune(
 
     With `cascade_retention = None` nothing goes unless `older_than` is given.
     """
+    if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
+        raise UsageError(f"older_than is {older_than!r}; it must be a timedelta", hint="Such as: timedelta(days=7)")
+    status = (status,) if isinstance(status, str) else status
     report = PruneReport(dry_run=dry_run)
     retention = runtime.config.retention or Retention()
     ages = _ages(runtime.config.retention, older_than, status)
     if dry_run:
-        found = runtime.store.prunable(ages, keep_last=retention.keep_last, limit=100_000)
+        found = runtime.store.prunable(ages, keep_last=retention.keep_last, limit=MOST_COUNTED)
         _count(report, found)
         return report
     while True:
         found = runtime.store.prunable(ages, keep_last=retention.keep_last, limit=retention.batch)
         if not found:
             break
+        _warn_once(runtime, older_than)
         deleted = runtime.store.delete_sessions([session_id for session_id, _ in found])
         _count(report, found)
         report.deleted += deleted - len(found)
@@ -71,6 +78,25 @@ def prune(
     logger.info("pruned %d sessions in %d batches", report.deleted, report.batches)
     events.sessions_pruned.send(runtime.app, deleted=report.deleted)
     return report
+
+
+_WARNED: WeakSet[Runtime] = WeakSet()
+
+
+def _warn_once(runtime: Runtime, older_than: timedelta | None) -> None:
+    """Tell of the first prune of a process that deletes by the settings (D9): nobody may have asked for it."""
+    if older_than is not None or runtime in _WARNED:
+        return
+    _WARNED.add(runtime)
+    retention = runtime.config.retention or Retention()
+    ages = _ages(retention, None, None)
+    count = len(runtime.store.prunable(ages, keep_last=retention.keep_last, limit=MOST_COUNTED))
+    logger.warning(
+        "deleting %s%d finished sessions that are past cascade_retention (%s); cascade_retention = None keeps all",
+        "at least " if count >= MOST_COUNTED else "",
+        count,
+        ", ".join(f"{word} {age}" for word, age in ages.items()),
+    )
 
 
 def _ages(

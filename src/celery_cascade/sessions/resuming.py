@@ -9,10 +9,14 @@ from celery_cascade import events
 from celery_cascade.errors import CascadeError, NotResumable, SessionNotFound
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions.ids import check_text, look_up_id
 from celery_cascade.states import SessionStatus, SuspendReason
 from celery_cascade.tasks import recovery
-from celery_cascade.tasks.publish import is_driving
+from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.local_worker import local_worker
+from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.settling import settle
 
 logger = logging.getLogger("celery_cascade")
 
@@ -21,14 +25,35 @@ BY_ITSELF = frozenset({SuspendReason.WORKER_LOST, SuspendReason.TIMER})
 MOST = 1000
 
 
+def check_action(action: Action) -> None:
+    """Refuse what cannot be stored. Raises UsageError."""
+    check_text(action.actor, "actor", 255)
+    check_text(action.reason, "reason", 10_000)
+
+
 def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
     """Go on from the last checkpoint; returns how many steps were queued (0: it is active and goes on anyway).
+
+    Under `task_always_eager` it has run when this returns.
 
     Raises:
         NotResumable: it has ended for good, or its `expires_at` has passed.
         SessionNotFound: no such session.
     """
-    row = runtime.store.session(session_id)
+    check_action(action)
+    if is_driving(session_id):
+        with local_worker(runtime):  # what it queues is for this process; if that dies, others know whose it was
+            return _resume(runtime, session_id, action)
+    if runtime.app.conf.task_always_eager:
+        with driving(session_id), local_worker(runtime):
+            queued = _resume(runtime, session_id, action)
+            drive(runtime, session_id)
+        return queued
+    return _resume(runtime, session_id, action)
+
+
+def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
+    row = runtime.store.session(look_up_id(runtime.store, session_id))
     if row["expires_at"] is not None and row["expires_at"] <= runtime.store.now():
         raise NotResumable(
             f"session {session_id} expired at {row['expires_at'].isoformat()}; it cannot be resumed",
@@ -38,7 +63,7 @@ def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
         session_id,
         action,
         worker=runtime.worker_id,
-        resend_after=None if is_driving() else runtime.config.resend_after,
+        resend_after=None if is_driving(session_id) else runtime.config.resend_after,
     )
     if status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.EXPIRED):
         raise NotResumable(
@@ -46,8 +71,11 @@ def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
             hint=f"Look: cascade show {session_id}",
         )
     runtime.publisher.send(queued)
-    if queued:
+    revived = status in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
+    if queued or revived:
         events.session_resumed.send(runtime.app, session_id=session_id, step=None)
+    if revived and not queued:  # every step has ended, only the end itself was not written: its output failed
+        settle(runtime, session_id)
     return len(queued)
 
 
@@ -91,7 +119,7 @@ def resume_by_task(runtime: Runtime, session_id: str | None = None, force: bool 
     """The body of the task `celery_cascade.resume`."""
     if session_id is None:
         return resume_all(runtime)
-    row = runtime.store.session(session_id)
+    row = runtime.store.session(look_up_id(runtime.store, session_id))
     if row["status"] == SessionStatus.SUSPENDED and not force and row["status_reason"] not in BY_ITSELF:
         return {"resumed": [], "skipped": {session_id: row["status_reason"] or "suspended"}}
     if row["status"] == SessionStatus.FAILED and not force:

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from celery_cascade.definition.cascade import Source
-from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout
+from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout, StoreError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
-from celery_cascade.sessions.resuming import resume_one
+from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
@@ -66,14 +66,19 @@ class Session:
     @property
     def inputs(self) -> dict[str, Any]:
         """What it was started with, defaults filled in."""
-        inputs: dict[str, Any] = codec.decode(self._row()["input_data"])
+        inputs: dict[str, Any] = self._decoded(self._row()["input_data"], "inputs") or {}
         return inputs
 
     @property
     def output(self) -> Any:
         """What it gave; None while it has not completed."""
-        text = self._row()["output"]
-        return None if text is None else codec.decode(text)
+        return self._decoded(self._row()["output"], "output")
+
+    def _decoded(self, text: str | None, what: str) -> Any:
+        try:
+            return None if text is None else codec.decode(text)
+        except StoreError as error:
+            raise StoreError(f"session {self.id}: its {what}: {error.message}", hint=error.hint) from error
 
     @property
     def definition(self) -> bytes:
@@ -161,15 +166,25 @@ class Session:
         row = self._row()
         if status is SessionStatus.SUSPENDED:
             return NotResumable(
-                f"session {self.id} is suspended ({row['status_reason']})", hint=f"Look: cascade show {self.id}"
+                f"session {self.id} is suspended ({row['status_reason']})",
+                hint=f"Look: cascade show {self.id}\nLet it go on: cascade resume {self.id}",
             )
-        error = view.plain(row["error"]) or {}
-        where = f": step {error['step']!r}" if error.get("step") else ""
-        what = f": {error['type']}: {error['message']}" if error else ""
+        where, what = self._told(row)
         hint = f"Look: cascade show {self.id}"
         if status is SessionStatus.FAILED:
             hint += f"\nTry again from its last checkpoint: cascade resume {self.id}"
         return SessionFailed(f"session {self.id} {status.value}{where}{what}", hint=hint)
+
+    def _told(self, row: Row) -> tuple[str, str]:
+        """Which step, and what happened or who said why."""
+        if row["status"] == SessionStatus.CANCELLED:
+            return "", f": {row['status_reason']}" if row["status_reason"] else ""
+        try:
+            error = view.plain(row["error"], "its error") or {}
+        except StoreError as unreadable:
+            return "", f": {unreadable.message}"
+        where = f": step {error['step']!r}" if error.get("step") else ""
+        return where, f": {error.get('type')}: {error.get('message')}" if error else ""
 
     # -- acting
     def cancel(self, reason: str | None = None, *, actor: str | None = None) -> SessionStatus:
@@ -190,6 +205,7 @@ class Session:
         return self._halt(Halt.SUSPENDED, SuspendReason.OPERATOR.value, action)
 
     def _halt(self, halt: Halt, reason: str | None, action: Action) -> SessionStatus:
+        check_action(action)
         found = self._runtime.store.halt(self.id, halt, reason, action)
         possible = {SessionStatus.ACTIVE}
         if halt is Halt.CANCELLED:

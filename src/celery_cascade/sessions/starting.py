@@ -8,7 +8,8 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFo
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
 from celery_cascade.sessions.execution_key import execution_key
-from celery_cascade.sessions.ids import check_session_id, new_session_id
-from celery_cascade.states import FINAL_SESSION
+from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.states import FINAL_SESSION, SessionStatus
+from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.patience import patiently
-from celery_cascade.tasks.publish import is_driving
+from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
 from celery_cascade.tasks.settling import settle
 
@@ -119,20 +122,44 @@ def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
 
 
 def start(
-    runtime: Runtime, target: Target, inputs: Mapping[str, Any] | None = None, options: StartOptions | None = None
+    runtime: Runtime,
+    target: Target,
+    inputs: Mapping[str, Any] | None = None,
+    options: StartOptions | None = None,
+    *,
+    here: bool = False,
 ) -> str:
     """Write a session and send its first steps; returns its id.
 
     With a `session_id` that exists already, the unfinished session of the same definition and inputs is returned
     as it is; anything else is a SessionConflict (R12).
+
+    Args:
+        runtime: of the app.
+        target: what to start.
+        inputs: what it is started with.
+        options: whatever else there is to say.
+        here: run it in this process before this returns, as `task_always_eager` does for every session.
     """
     options = options or StartOptions()
     session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
     _check(options)
     beginning = begin(runtime, target, inputs, session_id)
+    driven = is_driving(session_id)
+    if not (here or driven or runtime.app.conf.task_always_eager):
+        return _write(runtime, beginning, options)
+    with driving(session_id), local_worker(runtime):  # if this process dies, others know whose its steps were
+        _write(runtime, beginning, options)
+        if not driven:
+            drive(runtime, session_id)
+    return session_id
+
+
+def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str:
+    session_id = beginning.facts.session_id
     new = _new_session(beginning, options, session_id)
     rows = _rows(runtime, beginning)
-    resend = None if is_driving() else runtime.config.resend_after
+    resend = None if is_driving(session_id) else runtime.config.resend_after
     patience = runtime.config.database_patience
     try:
         patiently(
@@ -152,18 +179,43 @@ def start(
     return session_id
 
 
-_LENGTHS = {"name": 255, "thread_id": 255, "resource_id": 255, "idempotency_key": 255, "mode": 50}
+_LENGTHS = {"name": 255, "thread_id": 255, "resource_id": 255, "idempotency_key": 255, "mode": 50, "trigger": 50}
+
+#: Seconds; a moment further away has a year of five digits on some databases.
+LONGEST_LIFE = 100 * 365 * 86400.0
+
+
+def start_options(**given: Any) -> StartOptions:
+    """Options by name, from code or over the wire; `expires_in` may be a timedelta. Raises UsageError."""
+    known = [item.name for item in fields(StartOptions)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"a start has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                hint=f"One of: {', '.join(known)}",
+            )
+    expires_in = given.get("expires_in")
+    if isinstance(expires_in, timedelta):
+        given["expires_in"] = expires_in.total_seconds()
+    return StartOptions(**given)
 
 
 def _check(options: StartOptions) -> None:
+    if not isinstance(options.mode, str) or not isinstance(options.trigger, str):
+        raise UsageError("mode and trigger must be text")
     for name, longest in _LENGTHS.items():
-        value = getattr(options, name)
-        if value is not None and (not isinstance(value, str) or not 0 < len(value) <= longest):
-            raise UsageError(f"{name} is {value!r}; it must be text of 1 to {longest} characters")
-    if isinstance(options.tags, str) or not all(isinstance(tag, str) for tag in options.tags):
-        raise UsageError(f"tags is {options.tags!r}; it must be a list of texts")
-    if options.expires_in is not None and not options.expires_in > 0:
-        raise UsageError(f"expires_in is {options.expires_in!r}; it must be more than 0 seconds")
+        check_text(getattr(options, name), name, longest)
+    tags = options.tags
+    if not isinstance(tags, (list, tuple, set, frozenset)) or not all(isinstance(tag, str) for tag in tags):
+        raise UsageError(f"tags is {tags!r}; it must be a list of texts")
+    for tag in tags:
+        check_text(tag, "a tag", 255)
+    seconds = options.expires_in
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_LIFE:
+        raise UsageError(f"expires_in is {seconds!r}; it must be more than 0 seconds and at most a hundred years")
 
 
 def _new_session(beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:
@@ -194,7 +246,10 @@ def _new_session(beginning: Beginning, options: StartOptions, session_id: str) -
 def _rows(runtime: Runtime, beginning: Beginning) -> list[NewStep]:
     """Roots, and every join with its counter; what has one need is inserted when that need ends."""
     plan, decision = beginning.facts.plan, beginning.decision
-    rows = [runtime.runner.new_step(beginning.facts, queued.step, queued.call) for queued in decision.queue]
+    rows = []
+    for queued in decision.queue:
+        text = runtime.runner.encoded_call(queued.step, queued.call)  # too large: nothing is written
+        rows.append(NewStep(step=queued.step, status="queued", task=plan.steps[queued.step].task, call=text))
     for skip in decision.skip:
         rows.append(NewStep(step=skip.step, status="skipped", task=plan.steps[skip.step].task, reason=skip.reason))
     for join in plan.joins:
@@ -212,15 +267,29 @@ def _existing(runtime: Runtime, beginning: Beginning, options: StartOptions, con
         row = runtime.store.session(options.session_id)
     except SessionNotFound:
         raise conflict from None
-    same = row["definition_digest"] == beginning.source.digest and row["input_data"] == beginning.input_text
+    same = row["definition_digest"] == beginning.source.digest and _same_json(row["input_data"], beginning.input_text)
     if same and row["status"] not in FINAL_SESSION:
         logger.info("session %s exists and is not finished: it goes on", options.session_id)
         return options.session_id
     what = f"has ended ({row['status']})" if same else "has another definition or other inputs"
+    hint = f"Look at it with: cascade show {options.session_id}\n"
+    if row["status"] == SessionStatus.FAILED:
+        hint += f"Try again from its last checkpoint: cascade resume {options.session_id}\n"
     raise SessionConflict(
         f"session {options.session_id} exists already and {what}",
-        hint=(
-            f"Look at it with: cascade show {options.session_id}\n"
-            "To run it anew (rerun) or from a step on (fork), start it with the same inputs under a new id"
-        ),
+        hint=hint + "To run it anew (rerun) or from a step on (fork), start it with the same inputs under a new id",
     ) from None
+
+
+def _same_json(one: str | None, other: str) -> bool:
+    """Whether two stored values are the same but for the order of keys."""
+    if one == other:
+        return True
+    try:
+        return one is not None and _sorted(one) == _sorted(other)
+    except ValueError:
+        return False
+
+
+def _sorted(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)

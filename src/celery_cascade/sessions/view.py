@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from celery_cascade.definition.plan import Plan
+from celery_cascade.errors import StoreError
 from celery_cascade.persistence.rows import NO_ITEM, Row
 from celery_cascade.states import FINAL_SESSION, SessionStatus, StepStatus
+
+logger = logging.getLogger("celery_cascade")
 
 SCHEMA = "cascade/1"
 
 _DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+_ENDED_EARLY = frozenset({SessionStatus.FAILED, SessionStatus.CANCELLED, SessionStatus.EXPIRED})
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -26,9 +31,20 @@ def checkpoint_name(session_id: str, number: int) -> str:
     return f"{session_id}_ckpt_{number}"
 
 
-def plain(text: str | None) -> Any:
-    """Stored JSON for people: what our codec wrote specially is shown as its JSON form."""
-    return None if text is None else json.loads(text)
+def plain(text: str | None, what: str = "a stored value") -> Any:
+    """Stored JSON for people: what our codec wrote specially is shown as its JSON form.
+
+    Args:
+        text: as stored.
+        what: whose it is, for the error.
+
+    Raises:
+        StoreError: it is not JSON; somebody else wrote it, or it was damaged.
+    """
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{what} cannot be read: {error}", hint="Look at it with: cascade doctor") from error
 
 
 def can_resume(row: Row, now: datetime) -> bool:
@@ -41,7 +57,8 @@ def can_resume(row: Row, now: datetime) -> bool:
 def summary(row: Row, now: datetime) -> dict[str, Any]:
     """A session without payloads: what lists show."""
     total = row["total_steps"]
-    done = total - row["open_steps"] if row["status"] != SessionStatus.CANCELLED else (row["current_step"] or 0)
+    # A session that ended early has no open steps either: what was cancelled or failed is not done.
+    done = (row["current_step"] or 0) if row["status"] in _ENDED_EARLY else total - row["open_steps"]
     return {
         "session_id": row["session_id"],
         "cascade_id": row["cascade_id"],
@@ -56,7 +73,7 @@ def summary(row: Row, now: datetime) -> dict[str, Any]:
         "version": row["version"],
         "thread_id": row["thread_id"],
         "resource_id": row["resource_id"],
-        "tags": plain(row["tags"]) or [],
+        "tags": _tags(row),
         "created_at": iso(row["created_at"]),
         "started_at": iso(row["started_at"]),
         "updated_at": iso(row["updated_at"]),
@@ -65,18 +82,33 @@ def summary(row: Row, now: datetime) -> dict[str, Any]:
     }
 
 
+def _tags(row: Row) -> list[str]:
+    """Lists show them, and one that cannot be read must not hide the other sessions."""
+    try:
+        return list(plain(row["tags"]) or [])
+    except (StoreError, TypeError) as error:
+        logger.warning("session %s: its tags are left out: %s", row["session_id"], error)
+        return []
+
+
 def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime) -> dict[str, Any]:
-    """A session with everything: the object under `session` in `show --json`."""
-    shown = [_step(step) for step in _in_order(steps, plan)]
+    """A session with everything: the object under `session` in `show --json`.
+
+    Raises:
+        StoreError: a stored value cannot be read; names session and step.
+    """
+    owner = f"session {row['session_id']}"
+    shown = [_step(step, owner) for step in _in_order(steps, plan)]
     done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
-    checkpoints = sorted((s["version"], s["step"]) for s in steps if s["status"] in _DONE)
+    # What was skipped along with the checkpoint of another step has none of its own.
+    checkpoints = sorted((s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"])
     found = summary(row, now)
     return {
         **found,
         "completed_steps": [step["step"] for step in sorted(done, key=lambda s: s["version"])],
-        "inputs": plain(row["input_data"]),
-        "output": plain(row["output"]),
-        "error": plain(row["error"]),
+        "inputs": plain(row["input_data"], f"{owner}: its inputs"),
+        "output": plain(row["output"], f"{owner}: its output"),
+        "error": plain(row["error"], f"{owner}: its error"),
         "definition_sha256": row["definition_digest"],
         "config_path": row["config_path"],
         "parent_session_id": row["parent_session_id"],
@@ -106,7 +138,8 @@ def _pending(step: str, task: str) -> dict[str, Any]:
     return {"step": step, "item": NO_ITEM, "status": "pending", "task": task, "attempt": 0, "crashes": 0}
 
 
-def _step(row: Mapping[str, Any]) -> dict[str, Any]:
+def _step(row: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    what = f"{owner}: step {row['step']!r}: its"
     ran = row.get("started_at") is not None
     return {
         "step": row["step"],
@@ -119,8 +152,8 @@ def _step(row: Mapping[str, Any]) -> dict[str, Any]:
         "worker": row.get("nodename") if ran else None,
         "started_at": iso(row.get("started_at")),
         "finished_at": iso(row.get("finished_at")),
-        "output": plain(row.get("output")),
-        "error": plain(row.get("error")),
+        "output": plain(row.get("output"), f"{what} output"),
+        "error": plain(row.get("error"), f"{what} error"),
     }
 
 

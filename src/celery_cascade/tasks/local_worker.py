@@ -9,6 +9,9 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+from billiard.process import current_process
 
 from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import WorkerRow
@@ -18,17 +21,29 @@ from celery_cascade.tasks.runtime import Runtime
 logger = logging.getLogger("celery_cascade")
 
 
+#: One life for all who drive in this process at once: the last to leave says goodbye.
+_LIVES: WeakKeyDictionary[Runtime, _Life] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+    _LIVES.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 @contextmanager
 def local_worker(runtime: Runtime) -> Iterator[None]:
     """Be a worker inside, unless this process is one already."""
-    if runtime.worker_id is not None:
-        yield
-        return
-    end = _Life(runtime).end
+    life = None if _is_worker(runtime) else _begin(runtime)
     try:
         yield
     finally:
-        end()
+        if life is not None:
+            _leave(runtime, life)
 
 
 def become_worker(runtime: Runtime) -> str:
@@ -36,9 +51,33 @@ def become_worker(runtime: Runtime) -> str:
 
     So do `celery.contrib.testing` and programs that embed a WorkController.
     """
-    life = _Life(runtime)
-    atexit.register(life.end)
+    life = _begin(runtime)
+    atexit.register(_leave, runtime, life)
     return life.row.id
+
+
+def _is_worker(runtime: Runtime) -> bool:
+    """Whether Celery runs us as a worker. A program that a step has started only inherits the environment."""
+    if runtime in _LIVES or runtime.worker_id is None:
+        return False
+    return not (runtime.inherits_worker and current_process().name == "MainProcess")
+
+
+def _begin(runtime: Runtime) -> _Life:
+    with _lock:
+        life = _LIVES.get(runtime)
+        if life is None:
+            life = _LIVES[runtime] = _Life(runtime)
+        life.users += 1
+        return life
+
+
+def _leave(runtime: Runtime, life: _Life) -> None:
+    with _lock:
+        life.users -= 1
+        if life.users == 0 and _LIVES.get(runtime) is life:
+            del _LIVES[runtime]
+            life.end()
 
 
 class _Life:
@@ -47,6 +86,7 @@ class _Life:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._process = os.getpid()
+        self.users = 0
         self._stop = threading.Event()
         self.row: WorkerRow = identity.new_worker_row(
             worker_id=str(uuid.uuid4()),

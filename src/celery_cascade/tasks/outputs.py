@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from celery_cascade.errors import StoreError, TemplateError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.store import Store
 
@@ -31,7 +32,16 @@ class LazyOutputs(Mapping[str, Any]):
         status, output = self._rows()[step]
         if status not in ("succeeded", "skipped"):
             raise KeyError(step)
-        return None if output is None else codec.decode(output)
+        return None if output is None else self._decoded(step, output)
+
+    def _decoded(self, step: str, output: str) -> Any:
+        """An output that cannot be read is the fault of whoever asks for it, not of the step that ends now."""
+        try:
+            return codec.decode(output)
+        except StoreError as error:
+            raise TemplateError(
+                f"session {self._session_id}: the output of step {step!r}: {error.message}", hint=error.hint
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, (status, _) in self._rows().items() if status in ("succeeded", "skipped"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from celery_cascade import events
 from celery_cascade.engine.retry import after_failure, crash_delay, error_names
-from celery_cascade.errors import ClaimLost
+from celery_cascade.errors import CascadeError, ClaimLost, StoreUnavailable
 from celery_cascade.persistence.rows import ClaimedStep, Moved, Orphan, QueuedStep, Setback, StepKey
 from celery_cascade.states import Halt, SuspendReason
 from celery_cascade.tasks import identity
@@ -159,8 +159,23 @@ def _park(runtime: Runtime, orphan: Orphan, reason: SuspendReason | None, error:
 def _end_overdue(runtime: Runtime) -> int:
     ended = 0
     for orphan in runtime.store.overdue(limit=BATCH):
-        ended += time_out(runtime, orphan)
+        try:
+            ended += time_out(runtime, orphan)
+        except StoreUnavailable:
+            raise
+        except CascadeError as error:  # its definition cannot be read: the others are not to wait for that
+            logger.error("session %s: step %s is overdue: %s", orphan.key.session_id, orphan.key.step, error)
     return ended
+
+
+def end_overdue_of(runtime: Runtime, session_id: str) -> None:
+    """End what is over its time in one session: for whoever runs it in this process."""
+    for orphan in runtime.store.overdue(limit=BATCH):
+        if orphan.key.session_id == session_id:
+            time_out(runtime, orphan)
+    expires_at = runtime.store.head(session_id)["expires_at"]
+    if expires_at is not None and expires_at <= runtime.store.now():
+        _expire(runtime, session_id)
 
 
 def time_out(runtime: Runtime, orphan: Orphan) -> bool:
@@ -233,6 +248,10 @@ def expire(runtime: Runtime) -> int:
     """Bring sessions whose `expires_at` has passed to their end."""
     expired = 0
     for session_id in runtime.store.past_expiry(limit=BATCH):
-        runtime.store.halt(session_id, Halt.EXPIRED, None)
-        expired += settle(runtime, session_id) is not None
+        expired += _expire(runtime, session_id)
     return expired
+
+
+def _expire(runtime: Runtime, session_id: str) -> bool:
+    runtime.store.halt(session_id, Halt.EXPIRED, None)
+    return settle(runtime, session_id) is not None

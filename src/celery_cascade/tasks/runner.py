@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import Reject
@@ -13,7 +14,15 @@ from celery_cascade import events
 from celery_cascade.engine.advance import advance, prepare, reads, reads_after
 from celery_cascade.engine.decision import Call, Decision, Ended, Facts, Fail, Queue, Skip
 from celery_cascade.engine.retry import after_failure, error_names
-from celery_cascade.errors import ClaimLost, NotSerializable, PayloadTooLarge, SessionNotFound, StoreUnavailable
+from celery_cascade.errors import (
+    ClaimLost,
+    DefinitionError,
+    NotSerializable,
+    PayloadTooLarge,
+    SessionNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
 from celery_cascade.tasks import recovery
@@ -28,6 +37,8 @@ from celery_cascade.tasks.settling import settle
 
 logger = logging.getLogger("celery_cascade")
 
+_NO_CALL: dict[str, Any] = {"args": [], "kwargs": {}}
+
 
 class Runner:
     """The guard's `StepRunner` over the store."""
@@ -40,7 +51,7 @@ class Runner:
         """Take the step and render its call; None when there is nothing to do."""
         try:
             attempt = self._claim(ref)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreError, DefinitionError) as error:
             logger.error(
                 "session %s: step %s not claimed, its message is dropped and sent again later: %s",
                 ref.session,
@@ -62,7 +73,7 @@ class Runner:
             claimed = patiently(lambda: self._take(ref, token), seconds=patience, what="claim")
             if claimed is None:
                 logger.debug("session %s: step %s: message is a duplicate or late", ref.session, ref.step)
-            attempt = None if claimed is None else self._attempt(ref, claimed)
+            attempt = None if claimed is None else self._begun(ref, claimed)
         except BaseException:
             self._runtime.tokens.close(token)
             raise
@@ -101,6 +112,17 @@ class Runner:
             timeout=step.timeout,
         )
 
+    def _begun(self, ref: StepRef, claimed: ClaimedStep) -> Attempt | None:
+        """The call of a claimed step. From here on the row says running: whatever goes wrong must be written down."""
+        try:
+            what = f"session {ref.session}: step {ref.step}"
+            return patiently(lambda: self._attempt(ref, claimed), seconds=None, what=what)
+        except ClaimLost as error:
+            logger.warning("session %s: step %s: %s", ref.session, ref.step, error.message)
+        except Exception as error:  # noqa: BLE001  a row that says running must not be left alone
+            self._set_back(_attempt_of(ref, claimed, _NO_CALL), "failure", error, delay=None, failures=1)
+        return None
+
     def _attempt(self, ref: StepRef, claimed: ClaimedStep) -> Attempt | None:
         if claimed.call is not None:
             return _attempt_of(ref, claimed, codec.decode(claimed.call))
@@ -114,27 +136,23 @@ class Runner:
         found = prepare(facts.plan, ref.step, _facts(facts, outputs), outputs.skipped() & frozenset(needs))
         match found:
             case Queue(call=call):
-                return _attempt_of(ref, claimed, {"args": list(call.args), "kwargs": dict(call.kwargs)})
+                return _attempt_of(ref, claimed, codec.decode(self.encoded_call(ref.step, call)))
             case Skip(reason=reason):
-                attempt = _attempt_of(ref, claimed, {"args": [], "kwargs": {}})
-                self._end(attempt, None, output=None, skipped=reason)
+                self._end(_attempt_of(ref, claimed, _NO_CALL), None, output=None, skipped=reason)
             case Fail(error=error):
-                attempt = _attempt_of(ref, claimed, {"args": [], "kwargs": {}})
-                self._set_back(attempt, "failure", error, delay=None, failures=1)
+                self._set_back(_attempt_of(ref, claimed, _NO_CALL), "failure", error, delay=None, failures=1)
         return None
 
     # -- the body ended
     def succeed(self, attempt: Attempt, value: Any) -> None:
         """Checkpoint the output and what follows from it, then publish."""
-        step = attempt.ref.step
         try:
-            text = codec.encode_limited(
-                value, what=f"output of step {step!r}", limit=self._runtime.config.max_payload_bytes
-            )
-        except (NotSerializable, PayloadTooLarge) as error:
+            text = self._encoded(value, f"output of step {attempt.ref.step!r}")
+            output = codec.decode(text)
+        except (NotSerializable, PayloadTooLarge, StoreError) as error:
             self._set_back(attempt, "failure", error, delay=None, failures=1)
             raise
-        self._end(attempt, text, output=codec.decode(text), skipped=None)
+        self._end(attempt, text, output=output, skipped=None)
 
     def skip(self, attempt: Attempt) -> None:
         """The body raised Ignore."""
@@ -179,15 +197,24 @@ class Runner:
         """The row of a step that becomes ready."""
         text = None
         if call is not None:
-            try:
-                text = codec.encode_limited(
-                    {"args": list(call.args), "kwargs": dict(call.kwargs)},
-                    what=f"arguments of step {step!r}",
-                    limit=self._runtime.config.max_payload_bytes,
-                )
-            except (NotSerializable, PayloadTooLarge):
-                text = None
+            with suppress(NotSerializable, PayloadTooLarge):  # it fails at its own claim, by the same error
+                text = self.encoded_call(step, call)
         return NewStep(step=step, status="queued", task=facts.plan.steps[step].task, call=text)
+
+    def encoded_call(self, step: str, call: Call) -> str:
+        """A call as it is stored. Raises NotSerializable or PayloadTooLarge."""
+        return self._encoded({"args": list(call.args), "kwargs": dict(call.kwargs)}, f"arguments of step {step!r}")
+
+    def _encoded(self, value: Any, what: str) -> str:
+        try:
+            return codec.encode_limited(value, what=what, limit=self._runtime.config.max_payload_bytes)
+        except (NotSerializable, PayloadTooLarge):
+            raise
+        except Exception as error:  # a value's own `__json__` may raise anything
+            raise NotSerializable(
+                f"{what} cannot be written as JSON: {type(error).__name__}: {error}",
+                hint="Return text, numbers, true, false, null, lists and mappings",
+            ) from error
 
     def _after_checkpoint(self, facts: SessionFacts, done: Checkpoint, moved: Moved, attempt: Attempt) -> None:
         events.step_checkpointed.send(
@@ -234,11 +261,12 @@ class Runner:
         if asked.args is not None or asked.kwargs is not None:
             args = attempt.args if asked.args is None else asked.args
             kwargs = attempt.kwargs if asked.kwargs is None else asked.kwargs
-            call = codec.encode_limited(
-                {"args": list(args), "kwargs": dict(kwargs)},
-                what=f"arguments of the retry of step {attempt.ref.step!r}",
-                limit=self._runtime.config.max_payload_bytes,
-            )
+            what = f"arguments of the retry of step {attempt.ref.step!r}"
+            try:
+                call = self._encoded({"args": list(args), "kwargs": dict(kwargs)}, what)
+            except (NotSerializable, PayloadTooLarge) as error:
+                self._set_back(attempt, "failure", error, delay=None, failures=1)
+                raise
         delay = max(0.0, asked.delay)
         self._set_back(attempt, "retry", asked.error, delay=delay, retries=1, call=call)
         return delay

@@ -17,6 +17,7 @@ from celery_cascade.config import CascadeConfig
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan, make_plan
 from celery_cascade.definition.reader import read_cascade
+from celery_cascade.errors import StoreError
 from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
@@ -168,6 +169,11 @@ class Runtime:
         """The worker incarnation that this process belongs to; None in a client."""
         return self._worker_id or os.environ.get(WORKER_VARIABLE)
 
+    @property
+    def inherits_worker(self) -> bool:
+        """Whether only the environment says so: in a pool's child, or in whatever program a step has started."""
+        return self._worker_id is None and WORKER_VARIABLE in os.environ
+
     def enter_worker(self, worker_id: str | None) -> None:
         """Say which worker incarnation this process and its children belong to; None = no longer any."""
         self._worker_id = worker_id
@@ -193,12 +199,11 @@ class Runtime:
     def _load(self, session_id: str) -> SessionFacts:
         row = self.store.session(session_id)
         digest = row["definition_digest"]
-        return SessionFacts(
-            session_id=session_id,
-            plan=self.plan(digest),
-            inputs=codec.decode(row["input_data"]),
-            digest=digest,
-        )
+        try:
+            inputs = codec.decode(row["input_data"])
+        except StoreError as error:
+            raise StoreError(f"session {session_id}: its inputs: {error.message}", hint=error.hint) from error
+        return SessionFacts(session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest)
 
     def plan(self, digest: str) -> Plan:
         """The plan of a stored definition, cached."""

@@ -7,7 +7,7 @@ import logging
 from celery_cascade import events
 from celery_cascade.engine.advance import output_reads, session_output
 from celery_cascade.engine.decision import Facts
-from celery_cascade.errors import NotSerializable, PayloadTooLarge, TemplateError
+from celery_cascade.errors import CascadeError, StoreUnavailable
 from celery_cascade.persistence import codec
 from celery_cascade.states import SessionStatus
 from celery_cascade.tasks.outputs import LazyOutputs
@@ -42,7 +42,9 @@ def _settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
     if ended and head["halt"] in (None, "suspended"):
         try:
             output = _output(runtime, session_id)
-        except (TemplateError, NotSerializable, PayloadTooLarge) as problem:
+        except StoreUnavailable:
+            raise
+        except CascadeError as problem:  # its template fails, or what is stored of it cannot be read
             error = error_text(problem)
     return runtime.store.settle(session_id, output=output, error=error)
 

@@ -58,9 +58,7 @@ def test_the_defaults_are_a_plain_dict_of_entries_that_expire_before_the_next_ti
 
 
 def test_without_a_retention_nothing_is_pruned():
-    assert set(beat_schedule.cascade_beat_schedule(make_app(cascade_retention=None))) == OURS - {
-        "celery_cascade.prune"
-    }
+    assert set(beat_schedule.cascade_beat_schedule(make_app(cascade_retention=None))) == OURS - {"celery_cascade.prune"}
 
 
 @pytest.mark.parametrize("scheduler", [Scheduler, PersistentScheduler])

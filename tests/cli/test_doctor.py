@@ -1,0 +1,107 @@
+"""`cascade doctor`: what is so, what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli.kit import Project, commands_in
+
+
+def states(found: dict) -> dict[str, str]:
+    return {check["name"]: check["state"] for check in found["checks"]}
+
+
+def test_a_sound_project_is_ok_and_a_missing_worker_only_a_warning(project: Project) -> None:
+    """R51: "DB OK"."""
+    result = project.run("doctor")
+    assert result.exit_code == 0
+    assert "DB OK: sqlite:///" in result.stdout
+    assert f"Start one with: celery -A {project.name} worker" in result.stdout
+    found = project.json("doctor")
+    assert found["ok"] is True
+    assert states(found) == {
+        "settings": "ok", "store": "ok", "broker": "ok", "guard": "ok", "workers": "warning",
+    }  # fmt: skip
+
+
+def test_the_embedded_store_is_beside_the_app_and_made_on_first_use(project: Project) -> None:
+    """R111, R158: not a matter of the working directory."""
+    assert project.run("doctor").exit_code == 0
+    assert (project.folder / ".cascade" / "store.sqlite").is_file()
+
+
+def test_every_wrong_setting_is_told_at_once(make_project) -> None:
+    project = make_project(cascade_heartbeat_timeout=1, cascade_max_crashes="many", cascade_hearbeat_interval=2)
+    result = project.run("doctor")
+    assert result.exit_code == 2
+    assert "cascade_heartbeat_timeout (1 s) must be at least twice" in result.stdout
+    assert "cascade_max_crashes is 'many'" in result.stdout
+    assert "did you mean cascade_heartbeat_interval?" in result.stdout
+    assert project.run("ls").exit_code == 2
+
+
+def test_a_store_without_tables_exits_7(make_project, tmp_path: Path) -> None:
+    """R51: or why not."""
+    project = make_project(cascade_database_url=f"sqlite:///{tmp_path / 'own.sqlite'}")
+    result = project.run("doctor")
+    assert result.exit_code == 7
+    assert commands_in(result.stdout) == [["migrate", "up"]]
+
+
+def test_a_store_that_does_not_answer_exits_69(make_project) -> None:
+    project = make_project(cascade_database_url="postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    result = project.run("doctor")
+    assert result.exit_code == 69
+    assert "does not answer" in result.stdout
+    assert project.run("ls").exit_code == 69
+
+
+def test_passwords_are_not_shown(make_project) -> None:
+    """R145."""
+    project = make_project(
+        cascade_database_url="postgresql+psycopg://me:canary@127.0.0.1:1/x", broker_url="redis://:canary@127.0.0.1:1/0"
+    )
+    for verb in (["doctor"], ["doctor", "--json"], ["ls"], ["migrate", "up"]):
+        assert "canary" not in project.run(*verb).output
+
+
+def test_a_broker_that_does_not_answer_exits_69(make_project) -> None:
+    project = make_project(broker_url="redis://127.0.0.1:1/0")
+    found = project.json("doctor", code=69)
+    assert states(found)["broker"] == "error"
+    assert states(found)["store"] == "ok"
+
+
+def test_a_broker_that_loses_messages_is_refused(make_project) -> None:
+    found = make_project(broker_url="filesystem://").json("doctor", code=2)
+    assert states(found)["broker"] == "error"
+
+
+def test_tasks_are_listed_for_those_who_write_cascade_files(project: Project) -> None:
+    assert "\nshop.add\n" in project.run("doctor", "--tasks").stdout
+    names = project.json("doctor", "--tasks")["tasks"]
+    assert "shop.add" in names
+    assert not any(name.startswith("celery.") for name in names)
+
+
+def test_a_damaged_store_exits_7_and_is_moved_aside_by_fix(project: Project) -> None:
+    """D4: it is never written to; the command works as printed."""
+    home = project.folder / ".cascade"
+    home.mkdir()
+    (home / "store.sqlite").write_bytes(b"garbage " * 1000)
+    result = project.run("ls")
+    assert result.exit_code == 7
+    assert (home / "store.sqlite").read_bytes() == b"garbage " * 1000
+    (command,) = commands_in(result.stderr)
+    assert command == ["doctor", "--fix"]
+    assert project.run(*command).exit_code == 0
+    (moved,) = home.glob("store.sqlite.corrupt-*Z")
+    assert moved.read_bytes() == b"garbage " * 1000
+    assert project.run("ls").exit_code == 0
+
+
+def test_fix_leaves_a_sound_store_alone(project: Project) -> None:
+    session_id = project.started()
+    result = project.run("doctor", "--fix")
+    assert "nothing to fix" in result.stderr
+    assert project.run("show", session_id).exit_code == 0

@@ -1,0 +1,52 @@
+"""The main process forks while its threads speak to the store and to the broker (DESIGN.md section 3, Processes).
+
+A child is killed in the middle of a task. One that is killed while it waits for its next task may hold the lock of the
+pool's queue; with a broker without an event loop, Celery's pool is then stuck for ever (tried with bare Celery 5.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from support.cases import DIAMOND, until
+from support.cluster import Project, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+#: As often as a thread can.
+FAST = {
+    "cascade_heartbeat_interval": 0.005,
+    "cascade_heartbeat_timeout": 5,
+    "cascade_timer_interval": 0.005,
+    "cascade_orphan_interval": 0.01,
+}
+CHILDREN, KILLS = 20, 200
+SUICIDE = """
+@app.task(ignore_result=True)
+def suicide():
+    with open(HERE / "killed.log", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_two_hundred_killed_children_under_fast_heartbeats_leave_a_worker_that_works(
+    project: Callable[..., Project],
+) -> None:
+    shop = project(**FAST)
+    with (shop.folder / "proj.py").open("a") as file:
+        file.write(SUICIDE)
+    log = shop.folder / "killed.log"
+    log.touch()
+    shop.worker("-P", "prefork", "-c", str(CHILDREN))
+    shop.python(f"import proj; [proj.suicide.delay() for _ in range({KILLS})]")
+    wait_for(lambda: len(log.read_text().split()) == KILLS, f"{KILLS} children to be killed", 60)
+    assert len(set(log.read_text().split())) == KILLS
+    shop.let_go()
+    shop.start(shop.file(DIAMOND), "s1", {"order_id": 7})
+    assert until(shop, "s1", seconds=30)["output"] == ["left", 7]
+    if shop.database.family == "sqlite":
+        with shop.database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"

@@ -1,0 +1,107 @@
+"""A worker from start to goodbye."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from celery_cascade.persistence.tables import workers
+from support.cases import QUICK, until
+from support.cluster import Project, wait_for
+
+pytestmark = pytest.mark.integration
+
+HOLD = "cascade: c\nsteps:\n  - {id: a, task: proj.hold, with: [1]}\n  - {id: b, task: proj.work, with: [2]}\n"
+
+
+def rows(shop: Project) -> list[sa.Row]:
+    with shop.database.read() as connection:
+        return list(connection.execute(sa.select(workers)).all())
+
+
+def test_its_row_its_banner_and_its_goodbye(project: Callable[..., Project]) -> None:
+    shop = project()
+    worker = shop.worker("-P", "prefork", "-c", "3")
+    banner = r"\[cascade\] \S+ schema \d{4}, 0 open sessions, 0 resumed"
+    wait_for(lambda: re.search(banner, worker.logs()), "the banner", 5)
+    assert "postgres:" not in worker.logs().replace("postgres:***", "")
+    (row,) = rows(shop)
+    assert (row.pool, row.capacity, row.pid) == ("prefork", 6, worker.container.pid)
+    assert "proj.work" in json.loads(row.tasks)
+    assert row.stopped_at is None
+    worker.kill("SIGTERM")
+    worker.container.process.wait(20)
+    (row,) = rows(shop)
+    assert row.stopped_at is not None
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+def test_a_cold_shutdown_says_goodbye_too(project: Callable[..., Project], pool: str) -> None:
+    """Celery sends no `worker_shutdown` then."""
+    shop = project()
+    worker = shop.worker("-P", pool, "-c", "1")
+    worker.kill("SIGQUIT")
+    worker.container.process.wait(20)
+    (row,) = rows(shop)
+    assert row.stopped_at is not None
+
+
+def test_spawned_children_know_whose_they_are(project: Callable[..., Project]) -> None:
+    shop = project(worker_pool_start_method="spawn", **QUICK)
+    worker = shop.worker()
+    shop.start(shop.file(HOLD), "s1")
+    wait_for(lambda: shop.runs("s1", "began") == ["a"], "the step to begin")
+    worker.kill("SIGKILL")
+    shop.let_go()
+    worker.restart()
+    assert until(shop, "s1")["output"] == 2
+    assert shop.runs("s1") == ["a", "b"]
+
+
+def test_a_beat_inside_the_worker_runs_our_entries(project: Callable[..., Project]) -> None:
+    shop = project()
+    worker = shop.worker("-P", "prefork", "-c", "1", "-B", "-s", str(shop.folder / "schedule"))
+    worker.assert_log_exists("beat runs celery_cascade.prune", timeout=20)
+
+
+def multiply(connection: sa.Connection, times: int) -> None:
+    """Copy session `s0` with its head and step, as fast as a database can."""
+    for table, ids in (
+        ("cascade_sessions", ["session_id"]),
+        ("session_states", ["id", "session_id"]),
+        ("session_steps", ["session_id"]),
+    ):
+        columns = [column["name"] for column in sa.inspect(connection).get_columns(table)]
+        rest = [name for name in columns if name not in (*ids, "idempotency_key")]
+        made = ["'s' || i" for _ in ids] + [f"t.{name}" for name in rest]
+        numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {times})"
+        source = f"{numbers} SELECT {', '.join(made)} FROM {table} t, n WHERE t.session_id = 's0'"
+        connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(ids + rest)}) {source}")
+
+
+@pytest.mark.slow
+def test_ten_thousand_open_sessions_do_not_delay_the_start(project: Callable[..., Project]) -> None:
+    """R110: less than half a second; what there is to do is done beside it."""
+    shop = project(cascade_resend_after=3600)
+
+    def start() -> float:
+        began = time.monotonic()
+        worker = shop.worker("-P", "solo")
+        took = time.monotonic() - began
+        worker.kill("SIGTERM")
+        worker.container.process.wait(20)
+        return took
+
+    without = min(start(), start())
+    shop.start(shop.file(HOLD), "s0")
+    shop.database.transaction(lambda connection: multiply(connection, 9_999))
+    with shop.database.read() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM session_states")).scalar() == 10_000
+    assert min(start(), start()) < without + 0.5
+    log = (shop.folder / "one.log").read_text()
+    assert "10000 open sessions" in log
