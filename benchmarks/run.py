@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 from datetime import datetime
@@ -47,15 +48,22 @@ def main() -> None:
     _need("Redis", "PostgreSQL")
     with tempfile.TemporaryDirectory(prefix="cascade-bench-") as work:
         options = Options(Path(work), asked.rounds or (2 if asked.quick else 5), asked.quick)
-        found = {}
+        found, failed = {}, []
         for name in asked.only or MEASUREMENTS:
             options.say(name)
-            found[name] = MEASUREMENTS[name](options)
-            print(f"{found[name]}\n", flush=True)
-        options.say("done")
+            try:
+                found[name] = MEASUREMENTS[name](options)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                failed.append(name)
+                options.say(f"{name} failed: {error}")
+            else:
+                print(f"{found[name]}\n", flush=True)
+        options.say(f"done; failed: {', '.join(failed)}" if failed else "done")
     if asked.json:
         raw = {name: table.raw for name, table in found.items()}
         asked.json.write_text(json.dumps(about | {"measured": raw}, indent=1))
+    if failed:
+        raise SystemExit(1)
 
 
 def _stop(*_: Any) -> NoReturn:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-APP = '''
+APP = """
 import time
 from celery import Celery
 from celery.signals import task_prerun, task_success
@@ -34,7 +34,7 @@ def checkpoint(sender, **_):
 @app.task
 def step(*names):
     return names[-1]
-'''
+"""
 
 
 def main() -> int:

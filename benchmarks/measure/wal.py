@@ -5,6 +5,7 @@ The extension pg_walinspect (PostgreSQL 15, contrib) tells each record's databas
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 POSITION = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"
+
+# Or the server's next checkpoint deletes what is to be read. The slot is temporary: it ends with its connection.
+_KEEP = "SELECT pg_create_physical_replication_slot(:name, true, true)"
 
 # A commit names no database: it counts with its transaction.
 _OURS = """
@@ -53,6 +57,7 @@ class Log:
         self._connection = engine.connect()
         try:
             self._ask("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+            self._ask(_KEEP, name=f"cascade_bench_{os.getpid()}")
             self.exact = True
         except SQLAlchemyError:
             self.exact = False

@@ -48,7 +48,7 @@ _APPS: WeakSet[Any] = WeakSet()
 
 def cascade_beat_schedule(app: Any) -> dict[str, dict[str, Any]]:
     """The entries for one app, from its settings: without a retention there is nothing to prune."""
-    config = CascadeConfig.from_mapping({key: app.conf[key] for key in app.conf if key.startswith("cascade_")})
+    config = CascadeConfig.from_mapping(app.conf)
     entries = copy.deepcopy(beat_schedule)
     if config.retention is None:
         del entries["celery_cascade.prune"]

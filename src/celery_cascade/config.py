@@ -98,6 +98,8 @@ class CascadeConfig:
     def from_mapping(cls, conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> CascadeConfig:
         """Read the `cascade_*` keys of a Celery configuration; the environment fills in what is not set.
 
+        With a namespace (`config_from_object(..., namespace="CELERY")`) they are `CELERY_CASCADE_*`.
+
         Raises:
             ConfigError: an unknown key or a value of the wrong type, with the nearest right word.
         """
@@ -119,16 +121,14 @@ def _gather(conf: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[s
     known = [item.name for item in fields(CascadeConfig)]
     values: dict[str, Any] = {}
     wrong: list[str] = []
-    for key in conf:
-        if not key.startswith(PREFIX):
-            continue
+    for key, value in _ours(conf).items():
         name = key.removeprefix(PREFIX)
         if name not in known:
             near = difflib.get_close_matches(key, [PREFIX + n for n in known], n=1)
             wrong.append(f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""))
-        elif conf[key] not in (None, "") or name == "retention":
+        elif value not in (None, "") or name == "retention":
             try:
-                values[name] = _read(name, conf[key])
+                values[name] = _read(name, value)
             except ConfigError as error:
                 wrong.append(error.message)
     if "database_url" not in values and environ.get(URL_VARIABLE):
@@ -136,6 +136,19 @@ def _gather(conf: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[s
     if "home" not in values and environ.get(HOME_VARIABLE):
         values["home"] = environ[HOME_VARIABLE]
     return values, wrong
+
+
+def _ours(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """The `cascade_*` keys; Celery itself shows those of a namespace under their long names only."""
+    keys = list(conf)  # a look makes Celery read its configuration; before that there is no namespace either
+    namespace = (getattr(conf, "prefix", None) or "").lower()
+    found = {}
+    for key in keys:
+        if key.startswith(PREFIX):
+            found[key] = conf[key]
+        elif namespace and isinstance(key, str) and key.lower().startswith(namespace + PREFIX):
+            found[key[len(namespace) :].lower()] = conf[key]
+    return found
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

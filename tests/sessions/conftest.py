@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sessions.kit import Kit
 
 from celery_cascade.persistence import migrate
 from celery_cascade.persistence.database import Database
+from sessions.kit import Kit
 from support import services
 
 DIALECTS = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from celery.exceptions import Ignore, Reject
-from sessions.kit import Kit, cascade
 
 from celery_cascade import current_session
 from celery_cascade.errors import SessionFailed
+from sessions.kit import Kit, cascade
 
 
 def outcome(session: Any) -> dict[str, str]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sessions.kit import CHAIN, Kit, cascade
 
 from celery_cascade.errors import ConfigError, DefinitionError, UsageError
 from celery_cascade.tasks import recovery
+from sessions.kit import CHAIN, Kit, cascade
 
 
 def test_a_message_bears_the_step_and_no_data(kit: Kit) -> None:
@@ -54,7 +54,9 @@ def capture(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return sent
 
 
-@pytest.mark.parametrize("error", [OSError("down"), RuntimeError("OOM command not allowed"), ValueError("a driver's own")])
+@pytest.mark.parametrize(
+    "error", [OSError("down"), RuntimeError("OOM command not allowed"), ValueError("a driver's own")]
+)
 def test_a_broker_that_fails_neither_fails_the_start_nor_the_checkpoint(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -182,7 +184,6 @@ def test_the_filesystem_broker_is_refused(make_kit: Callable[..., Kit], sqlite_s
 
 def test_a_plain_task_knows_nothing_of_sessions(kit: Kit) -> None:
     """R87: called, applied or sent outside of a session it is what it was, and costs no SQL."""
-    statements: list[str] = []
     add = kit.app.tasks["add"]
     assert (add(1), add.apply(args=[2]).get(), add.s(3).apply().get()) == (2, 3, 4)
     add.apply_async(args=[4], queue=kit.queue)
@@ -190,6 +191,5 @@ def test_a_plain_task_knows_nothing_of_sessions(kit: Kit) -> None:
     assert not [name for name in message.headers if name.startswith("cascade")]
     assert kit.receive(message).get() == 5
     assert kit.ran == ["plain"] * 4
-    assert statements == []
     assert kit.runtime._store is None  # nobody asked for the store
     assert json.dumps(message.payload[0]) == "[4]"

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from sessions.kit import CHAIN, Kit, cascade
 from sqlalchemy import inspect
 
 from celery_cascade.errors import NotSerializable
 from celery_cascade.sessions.execution_key import execution_key
+from sessions.kit import CHAIN, Kit, cascade
 
 
 def test_the_table_has_the_columns_that_the_seed_names(any_kit: Kit) -> None:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sessions.kit import CHAIN, Kit, cascade
 from sqlalchemy.exc import DBAPIError
 
 from celery_cascade import current_session, run_cascade
 from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed
+from sessions.kit import CHAIN, Kit, cascade
 
 DIAMOND = """\
 cascade: diamond

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from celery import Celery
 
-from celery_cascade.app import Cascades, cascades_of
 from celery_cascade.errors import CascadeError, ConfigError, UsageError
-from celery_cascade.tasks.runtime import Runtime, runtime_of
+
+if TYPE_CHECKING:  # loaded when a verb needs them: every `celery …` of the environment imports this module
+    from celery_cascade.app import Cascades
+    from celery_cascade.tasks.runtime import Runtime
 
 _KEY = "celery_cascade.caller"
 DEBUG_VARIABLE = "CELERY_CASCADE_DEBUG"
@@ -92,6 +94,9 @@ class Caller:
     @property
     def cascades(self) -> Cascades:
         """The app's `Cascades`. Raises ConfigError if it has none."""
+        from celery_cascade.app import cascades_of
+        from celery_cascade.tasks.runtime import runtime_of
+
         app = self.app
         if runtime_of(app) is None:
             raise ConfigError(

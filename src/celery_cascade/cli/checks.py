@@ -13,7 +13,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import FAILED, STORE, UNREACHABLE, USAGE
 from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
-from celery_cascade.config import PREFIX, problems_in
+from celery_cascade.config import problems_in
 from celery_cascade.errors import CascadeError, ConfigError
 from celery_cascade.persistence import migrate
 from celery_cascade.persistence.rows import WorkerRow
@@ -44,7 +44,7 @@ class Check:
 def settings(runtime: Runtime) -> list[Check]:
     """Every wrong setting at once."""
     conf = runtime.app.conf
-    wrong = problems_in({key: conf[key] for key in conf if key.startswith(PREFIX)})
+    wrong = problems_in(conf)
     if wrong:
         return [Check(name="settings", message=problem, state="error", code=USAGE) for problem in wrong]
     return [Check(name="settings", message="every cascade_ setting can be used")]

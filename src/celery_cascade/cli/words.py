@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 
-from celery_cascade.sessions.view import SCHEMA
-
 _JSON = "celery_cascade.json"
 _COLOURS = {
     "completed": "green",
@@ -40,6 +38,8 @@ def say(text: str = "") -> None:
 
 def out_json(data: Mapping[str, Any]) -> None:
     """An object of the `cascade/1` shape, to stdout."""
+    from celery_cascade.sessions.view import SCHEMA
+
     click.echo(json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=2))
 
 

@@ -17,7 +17,7 @@ from celery_cascade.config import CascadeConfig
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan, make_plan
 from celery_cascade.definition.reader import read_cascade
-from celery_cascade.errors import StoreError
+from celery_cascade.errors import CascadeError, StoreError
 from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
@@ -116,8 +116,7 @@ class Runtime:
     @cached_property
     def config(self) -> CascadeConfig:
         """The settings, read when first needed. Raises ConfigError."""
-        conf = self.app.conf
-        return CascadeConfig.from_mapping({key: conf[key] for key in conf if key.startswith("cascade_")})
+        return CascadeConfig.from_mapping(self.app.conf)
 
     @cached_property
     def home(self) -> Path:
@@ -149,11 +148,15 @@ class Runtime:
 
     def _open_store(self) -> Store:
         database = self.open_database()
-        if self.embedded_store or self.config.auto_migrate:
-            migrate.upgrade(database)
-        else:
-            migrate.check(database)
-        self._store_id = migrate.store_id(database)
+        try:
+            if self.embedded_store or self.config.auto_migrate:
+                migrate.upgrade(database)
+            else:
+                migrate.check(database)
+            self._store_id = migrate.store_id(database)
+        except CascadeError:
+            database.dispose()  # the next try opens its own
+            raise
         return Store(database)
 
     @property

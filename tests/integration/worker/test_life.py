@@ -98,7 +98,7 @@ def test_ten_thousand_open_sessions_do_not_delay_the_start(project: Callable[...
         return took
 
     without = min(start(), start())
-    shop.start(shop.file(HOLD), "s0")
+    shop.start(shop.file("cascade: c\nsteps:\n  - {id: a, task: proj.work, queue: nobodys}\n"), "s0")
     shop.database.transaction(lambda connection: multiply(connection, 9_999))
     with shop.database.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM session_states")).scalar() == 10_000

@@ -1,6 +1,5 @@
 """When a failed attempt is tried again."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -39,7 +39,7 @@ def test_green_pools_are_refused_with_the_reason_and_the_way_out(name):
     assert "prefork, threads or solo" in str(found.value)
 
 
-def orphan(runner: str | None, token: str = "t") -> Orphan:  # noqa: S107
+def orphan(runner: str | None, token: str = "t") -> Orphan:
     return Orphan(
         key=StepKey("s", "a"), token=token, attempt=1, crashes=0, task="x", runner=runner, worker="w", halt=None
     )

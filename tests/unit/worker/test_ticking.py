@@ -75,7 +75,7 @@ def test_no_outage_makes_a_witness_see_the_living_as_dead(clock):
             witness = Witness(interval=interval, timeout=timeout, clock=clock)
             begin, end = 50.0, 50.0 + outage
             other_last = other_worst = 0.0
-            for tenth in range(0, 1600):
+            for tenth in range(1600):
                 now = clock.now = tenth / 10
                 away = begin <= now < end
                 if tenth % 50 == 0 and not away:
