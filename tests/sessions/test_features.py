@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_waits_grow_as_the_backoff_says(kit: Kit) -> None:
 
     retry = {"max_attempts": 4, "delay": "0.1s", "backoff": "exponential", "max_delay": "0.2s"}
     kit.run({"id": "a", "task": "late", "retry": retry})
-    waits = [round(after - before, 3) for before, after in zip(moments, moments[1:], strict=False)]
+    waits = [round(after - before, 3) for before, after in pairwise(moments)]
     assert waits[0] >= 0.1
     assert waits[1] >= 0.2
     assert 0.2 <= waits[2] < 0.39
@@ -161,7 +162,8 @@ def test_when_that_is_false_skips_and_a_join_goes_on_with_the_others(kit: Kit) -
         {"id": "no", "task": "add", "needs": ["a"], "when": "{{ outputs.a > 5 }}"},
         {"id": "after_no", "task": "add", "needs": ["no"]},
         {"id": "yes", "task": "add", "needs": ["a"], "when": "{{ outputs.a == 1 }}"},
-        {"id": "join", "task": "echo", "needs": ["after_no", "yes"], "with": [["{{ outputs.after_no }}", "{{ outputs.yes }}"]]},
+        {"id": "join", "task": "echo", "needs": ["after_no", "yes"],
+         "with": [["{{ outputs.after_no }}", "{{ outputs.yes }}"]]},
         {"id": "gone", "task": "add", "needs": ["no", "after_no"]},
     )  # fmt: skip
     assert session.status == "completed"

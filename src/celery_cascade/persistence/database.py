@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
@@ -38,6 +39,18 @@ def _count_fork() -> None:
 
 os.register_at_fork(after_in_child=_count_fork)
 
+# A child that inherits an open SQLite connection makes the process forget its locks on the file (fcntl locks belong
+# to the process and the file), so another may delete the log under it. Idle connections are closed before a fork.
+_SQLITE: WeakSet[Database] = WeakSet()
+
+
+def _close_idle() -> None:
+    for database in list(_SQLITE):
+        database.dispose()
+
+
+os.register_at_fork(before=_close_idle)
+
 
 class Database:
     """A store's database, in whatever process it is used.
@@ -62,6 +75,8 @@ class Database:
         self._engines: dict[tuple[int, int], Engine] = {}
         self._turn: AbstractContextManager[Any] = RLock() if self.memory else nullcontext()
         dialects.check_driver(self.family)
+        if self.family == "sqlite" and not self.memory:
+            _SQLITE.add(self)
 
     def __repr__(self) -> str:
         return f"Database({self.shown!r})"

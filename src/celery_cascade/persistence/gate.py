@@ -48,6 +48,9 @@ def lock_head(conn: Connection, session_id: str, joins: Sequence[str] = ()) -> t
     return rows[0], {row.step: row.needs_left for row in rows} if joins else {}
 
 
+_BY_KEY = "FORCE INDEX (PRIMARY)"
+
+
 def lock_unheld(*columns: ColumnElement[Any]) -> Select[Any]:
     """Lock those of the steps `b_keys` that nobody else holds; the others are skipped.
 
@@ -57,7 +60,8 @@ def lock_unheld(*columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
         .where(tuple_(*STEP_KEY).in_(bindparam("b_keys", expanding=True)))
-        .with_hint(steps, "FORCE INDEX (PRIMARY)", "mysql")
+        .with_hint(steps, _BY_KEY, "mysql")
+        .with_hint(steps, _BY_KEY, "mariadb")
         .with_for_update(skip_locked=True)
     )
 

@@ -107,7 +107,7 @@ def session_rows(db: Database, wanted: SessionFilter) -> list[Row]:
     statement = select(*_SESSION_COLUMNS, *_HEAD_COLUMNS).select_from(_JOINED).where(*_conditions(wanted))
     statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.session_id.desc()).limit(wanted.limit)
     if not any((wanted.status, wanted.cascade, wanted.resource_id, wanted.execution_key, wanted.prefix)):
-        statement = statement.with_hint(sessions, _BY_AGE, "mysql")
+        statement = statement.with_hint(sessions, _BY_AGE, "mysql").with_hint(sessions, _BY_AGE, "mariadb")
     with db.read() as conn:
         return list(conn.execute(statement).mappings())
 

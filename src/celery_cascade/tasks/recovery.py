@@ -119,9 +119,9 @@ def give_back(runtime: Runtime, orphan: Orphan, error: str, *, certain: bool, cr
     """
     crashes = orphan.crashes + int(crash)
     if crash and crashes >= runtime.config.max_crashes:
-        return _park(runtime, orphan, SuspendReason.POISONED, error)
+        return _park(runtime, orphan, SuspendReason.POISONED, error, certain=certain)
     if orphan.halt is not None:
-        return _park(runtime, orphan, None, None)
+        return _park(runtime, orphan, None, None, certain=certain)
     delay = crash_delay(crashes) if crash else 0.0
     released = runtime.store.release(
         orphan,
@@ -149,8 +149,9 @@ def _next_attempt(key: StepKey, task: str, attempt: int, retries: int = 0) -> Qu
     return QueuedStep(key=key, task=task, attempt=attempt + 1, retries=retries)
 
 
-def _park(runtime: Runtime, orphan: Orphan, reason: SuspendReason | None, error: str | None) -> bool:
-    parked = runtime.store.park(orphan, reason=reason, error=error)
+def _park(runtime: Runtime, orphan: Orphan, reason: SuspendReason | None, error: str | None, *, certain: bool) -> bool:
+    silent_for = None if certain else runtime.config.heartbeat_timeout
+    parked = runtime.store.park(orphan, reason=reason, error=error, silent_for=silent_for)
     if parked:
         settle(runtime, orphan.key.session_id)
     return parked
@@ -241,7 +242,9 @@ def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> Non
     if reason == "timeout":
         time_out(runtime, orphan)
     else:
-        give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True)
+        # A cold shutdown is somebody's wish and no fault of the step: it does not count towards `poisoned`.
+        crash = reason != "cancelled"
+        give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True, crash=crash)
 
 
 def expire(runtime: Runtime) -> int:

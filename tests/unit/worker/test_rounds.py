@@ -83,7 +83,7 @@ def test_witnesses_and_others_share_a_sweep_each(called, judge, sweep):
     runtime = FakeRuntime()
     make(runtime, judge=judge)[0].recover()
     assert called == [("recover", judge)]
-    assert runtime.swept == [(sweep, pytest.approx(4.0))]
+    assert runtime.swept == [(sweep, pytest.approx(rounds.EARLY * runtime.config.orphan_interval))]
 
 
 def test_what_a_signal_told_is_written_down(called):
