@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from measure.tables import Table
 
 #: From here on a worker may take another for dead because of its silence alone: `cascade_heartbeat_timeout` and a bit.
 WITNESS = 17.0
+#: Workers beat and look for orphans so often; the kill is to strike at any point of it.
+INTERVAL = 5.0
 
 
 def measure(options: Options) -> Table:
@@ -60,6 +63,7 @@ def _take_over(place: processes.Place, label: str, note: Note, *, apart: bool) -
     with processes.worker(place, "durable", f"first-{label}", apart=apart) as first:
         first.wait_until_ready()
         processes.client(place, "hold", "--label", label, "--not-by", "second@bench")
+        processes.wait_a_moment(random.uniform(0, INTERVAL))
         killed = first.kill()
     where = "another machine or container, of which only the silence shows" if apart else "the same machine"
     note(f"SIGKILL → a second worker runs the step; {where}", _resumed(place, label) - killed)
@@ -88,6 +92,7 @@ def _table(rows: dict[str, list[float]]) -> Table:
         notes=[
             "the worker's whole process group is killed while a step runs; the step's message is lost with it",
             "heartbeat settings are the defaults: a beat every 5 s, dead after 15 s, a look for orphans every 5 s",
+            "the kill strikes at a random point of those 5 s",
         ],
         raw=rows,
     )

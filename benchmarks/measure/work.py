@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC
 from typing import Any
 
 from measure import settings, workload
 
 LONGEST = 300.0
+WARM_STEPS = 30
 
 
 class Chains:
@@ -54,6 +56,14 @@ class Sessions:
     def here(self, number: int) -> None:
         """Run one in this process."""
         self.wait(self._cascades.run(self._file, {"given": workload.payload(number)}))
+
+    def warm_up(self) -> None:
+        """Every child has read this cascade: that comes once, however many steps or sessions there are."""
+        session = self.submit(0)
+        while self.done(session) < WARM_STEPS:
+            time.sleep(0.02)
+        session.cancel()
+        session.wait(LONGEST)
 
     def done(self, session: Any) -> int:
         """How many of its steps are."""

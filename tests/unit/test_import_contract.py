@@ -127,17 +127,15 @@ def test_package_of_an_extra_is_imported_by_us(extra):
     assert declared(extra) - declared() - imported(modules()) == set()
 
 
-# Run by name as `python -m build`, which in turn runs hatchling.
-RUN_NOT_IMPORTED = {"build", "hatchling", "import-linter"}
-# starlette.testclient imports it.
-ASKED_FOR_BY = {"httpx2": "starlette"}
+# Run by name: `python -m build`, which in turn runs hatchling; pytest's `-n`.
+RUN_NOT_IMPORTED = {"build", "hatchling", "import-linter", "pytest-xdist"}
 
 
 @pytest.mark.parametrize("name", sorted(declared("test") - declared() - RUN_NOT_IMPORTED))
 def test_test_package_is_imported_by_us(name):
     """R155: pytest and pytest-celery among them."""
     tests = sorted((ROOT / "tests").rglob("*.py"))
-    assert ASKED_FOR_BY.get(name, name) in imported([*tests, *modules("testing")])
+    assert name in imported([*tests, *modules("testing")])
 
 
 def test_what_we_import_is_declared():
