@@ -31,10 +31,17 @@ def _of_store(store: str, broker: str, options: Options) -> list[dict[str, Any]]
         place = processes.Place(folder, broker, url, count=True)
         with processes.worker(place, "durable", "durable") as worker:
             worker.wait_until_ready()
-            there = _in_worker(place, worker, options, rounds=options.rounds if store == "PostgreSQL" else 0)
+            there = _in_worker(place, worker, options, rounds=_rounds(store, options))
         here = _here(place, options)
     options.say(f"{store}: {there['further'].statements:.1f} statements for a further step")
     return [{"name": f"{store}, in a worker"} | there, {"name": f"{store}, run_cascade"} | here]
+
+
+def _rounds(store: str, options: Options) -> int:
+    """Of what the log is read for; counts are the same each time."""
+    if store != "PostgreSQL":
+        return 0
+    return 1 if options.quick else options.rounds
 
 
 @contextmanager
