@@ -27,6 +27,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
 from celery_cascade.tasks import recovery
 from celery_cascade.tasks.attempt import Attempt, RetryAsked, StepRef
+from celery_cascade.tasks.giving_back import surely
 from celery_cascade.tasks.local_worker import become_worker
 from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
@@ -74,6 +75,14 @@ class Runner:
             if claimed is None:
                 logger.debug("session %s: step %s: message is a duplicate or late", ref.session, ref.step)
             attempt = None if claimed is None else self._begun(ref, claimed)
+        except StoreUnavailable as error:
+            # The claim may have been committed although its answer was lost.
+            text = error_text(error, ref)
+            surely(
+                lambda: self._give_back(ref, token, text, timed_out=False, crash=False),
+                what=f"session {ref.session}: step {ref.step}",
+            )
+            raise
         except BaseException:
             self._runtime.tokens.close(token)
             raise
@@ -277,15 +286,23 @@ class Runner:
 
     def abandon(self, attempt: Attempt, error: BaseException) -> None:
         """The body ended by SystemExit or the like, or its end could not be written: the step is given back."""
-        key = StepKey(attempt.ref.session, attempt.ref.step, attempt.ref.item)
-        orphan = self._runtime.store.one_running(key, attempt.ref.attempt)
-        if orphan is not None and orphan.token == attempt.token:
-            if isinstance(error, SystemExit) and _over_its_limit(attempt):
+        over = isinstance(error, SystemExit) and _over_its_limit(attempt)
+        crash = not isinstance(error, (KeyboardInterrupt, StoreUnavailable))
+        text = error_text(error, attempt.ref)
+        surely(
+            lambda: self._give_back(attempt.ref, attempt.token, text, timed_out=over, crash=crash),
+            what=f"session {attempt.ref.session}: step {attempt.ref.step}",
+        )
+
+    def _give_back(self, ref: StepRef, token: str, error: str, *, timed_out: bool, crash: bool) -> None:
+        """Nothing if the claim never came about, or its end is written already: the token says so."""
+        orphan = self._runtime.store.one_running(StepKey(ref.session, ref.step, ref.item), ref.attempt)
+        if orphan is not None and orphan.token == token:
+            if timed_out:
                 recovery.time_out(self._runtime, orphan)
             else:
-                crash = not isinstance(error, KeyboardInterrupt)
-                recovery.give_back(self._runtime, orphan, error_text(error, attempt.ref), certain=True, crash=crash)
-        self._runtime.tokens.close(attempt.token)
+                recovery.give_back(self._runtime, orphan, error, certain=True, crash=crash)
+        self._runtime.tokens.close(token)
 
     def _set_back(
         self,

@@ -1,0 +1,88 @@
+"""The store is away at the worst moments; when it is back, no step is left saying that it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+
+from celery_cascade.errors import StoreUnavailable
+from celery_cascade.persistence.store import Store
+from celery_cascade.tasks import patience
+from sessions.kit import Kit
+from support.cluster import wait_for
+
+
+class Away:
+    """A store that stops answering, on request, and answers again."""
+
+    def __init__(self, kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gone = threading.Event()
+        for name in ("claim", "checkpoint", "one_running", "setback", "release"):
+            self._wrap(monkeypatch, name)
+
+    def _wrap(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        real = getattr(Store, name)
+
+        def call(store: Store, *args: Any, **kwargs: Any) -> Any:
+            if self.gone.is_set():
+                raise StoreUnavailable("the store is away")
+            return real(store, *args, **kwargs)
+
+        monkeypatch.setattr(Store, name, call)
+
+
+def status(kit: Kit) -> list[tuple[str, str]]:
+    return [tuple(row) for row in kit.sql("SELECT step, status FROM session_steps ORDER BY step")]
+
+
+def test_a_claim_whose_answer_was_lost_for_good_is_given_back(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 2: the claim is committed, its answer never comes, and the claimer's patience ends."""
+    away = Away(kit, monkeypatch)
+    claim = Store.claim
+
+    def claim_and_lose(store: Store, *args: Any, **kwargs: Any) -> Any:
+        claim(store, *args, **kwargs)
+        away.gone.set()
+        raise StoreUnavailable("the answer was lost")
+
+    monkeypatch.setattr(Store, "claim", claim_and_lose)
+    session = kit.start("a")
+    kit.deliver()
+    assert status(kit) == [("a", "running")]
+    monkeypatch.setattr(Store, "claim", claim)
+    away.gone.clear()
+    wait_for(lambda: status(kit) == [("a", "queued")], "the step to be given back", 10)
+    kit.deliver()
+    assert session.result(timeout=0) == 1
+    assert kit.ran == ["a/2"]
+    assert session.to_dict()["steps"][0]["crashes"] == 0
+
+
+def test_a_soft_limit_while_the_end_waits_for_the_store_gives_the_step_back(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DESIGN.md section 3: a finished body waits for its store until a limit ends the wait."""
+    away = Away(kit, monkeypatch)
+
+    @kit.task("late")
+    def late() -> int:
+        away.gone.set()
+        return 7
+
+    def impatient(seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise SoftTimeLimitExceeded
+        time.sleep(seconds)
+
+    session = kit.start({"id": "a", "task": "late"})
+    defaults = patience.patiently.__kwdefaults__ or {}
+    monkeypatch.setattr(patience.patiently, "__kwdefaults__", defaults | {"sleep": impatient})
+    kit.deliver()
+    away.gone.clear()
+    wait_for(lambda: status(kit) != [("a", "running")], "the step to be given back", 10)
+    assert status(kit) == [("a", "queued")]
+    assert session.status == "active"
