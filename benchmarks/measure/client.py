@@ -99,17 +99,25 @@ def _written(run: Callable[[], Any]) -> dict[str, Any]:
 def growth(asked: argparse.Namespace) -> dict[str, Any]:
     """One long run: when each step ended, and what the first and the last of them wrote to the log."""
     work = _work(asked)
-    if isinstance(work, Sessions):
-        work.warm_up()
+    if isinstance(work, Chains):
+        return _timed(work, lambda _: {})
+    work.warm_up()
+    with closing(Log(_store())) as log:  # made before the run: it changes the catalog, which slows everybody down
+
+        def watch(session: Any) -> dict[str, Any]:
+            samples = _watched(work, session, log)
+            return {"written": [_window(samples, log, *window) for window in asked.windows]}
+
+        return _timed(work, watch)
+
+
+def _timed(work: Work, watch: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     began = time.time()
     one = work.submit(0)
-    found: dict[str, Any] = {"start": time.time() - began}
-    if isinstance(work, Sessions):
-        with closing(Log(_store())) as log:
-            samples = _watched(work, one, log)
-            found["written"] = [_window(samples, log, *window) for window in asked.windows]
+    start = time.time() - began
+    seen = watch(one)
     work.wait(one)
-    return found | {"ends": work.step_ends(one)}
+    return {"start": start, "ends": work.step_ends(one)} | seen
 
 
 def _watched(work: Sessions, session: Any, log: Log) -> list[tuple[int, int]]:

@@ -27,6 +27,7 @@ from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, Ste
 from celery_cascade.sessions.execution_key import execution_key
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
 from celery_cascade.states import FINAL_SESSION, SessionStatus
+from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.patience import patiently
@@ -248,7 +249,7 @@ def _rows(runtime: Runtime, beginning: Beginning) -> list[NewStep]:
     plan, decision = beginning.facts.plan, beginning.decision
     rows = []
     for queued in decision.queue:
-        text = runtime.runner.encoded_call(queued.step, queued.call)  # too large: nothing is written
+        text = encoded_call(runtime, queued.step, queued.call)  # too large: nothing is written
         rows.append(NewStep(step=queued.step, status="queued", task=plan.steps[queued.step].task, call=text))
     for skip in decision.skip:
         rows.append(NewStep(step=skip.step, status="skipped", task=plan.steps[skip.step].task, reason=skip.reason))

@@ -10,9 +10,43 @@ import threading
 from collections.abc import Callable
 
 from celery_cascade.errors import ClaimLost, StoreUnavailable
+from celery_cascade.persistence.rows import StepKey
+from celery_cascade.tasks import recovery
+from celery_cascade.tasks.attempt import StepRef
 from celery_cascade.tasks.patience import patiently
+from celery_cascade.tasks.runtime import Runtime
 
 logger = logging.getLogger("celery_cascade")
+
+
+def give_back_attempt(
+    runtime: Runtime, ref: StepRef, token: str, error: str, *, crash: bool, timed_out: bool = False
+) -> None:
+    """Give back a step that this process has claimed, or may have claimed, and whose end it did not write.
+
+    Args:
+        runtime: of the app.
+        ref: which attempt.
+        token: of the claim.
+        error: what happened, as stored text.
+        crash: whether it counts against `cascade_max_crashes`.
+        timed_out: it was ended by its time limit, which its step's retry decides on.
+    """
+    surely(
+        lambda: _give_back(runtime, ref, token, error, timed_out=timed_out, crash=crash),
+        what=f"session {ref.session}: step {ref.step}",
+    )
+
+
+def _give_back(runtime: Runtime, ref: StepRef, token: str, error: str, *, timed_out: bool, crash: bool) -> None:
+    """Nothing if the claim never came about, or its end is written already: the token says so."""
+    orphan = runtime.store.one_running(StepKey(ref.session, ref.step, ref.item), ref.attempt)
+    if orphan is not None and orphan.token == token:
+        if timed_out:
+            recovery.time_out(runtime, orphan)
+        else:
+            recovery.give_back(runtime, orphan, error, certain=True, crash=crash)
+    runtime.tokens.close(token)
 
 
 def surely(give_back: Callable[[], None], *, what: str) -> None:

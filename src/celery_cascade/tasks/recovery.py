@@ -22,6 +22,9 @@ logger = logging.getLogger("celery_cascade")
 
 #: Rows that one look takes at most; the next look takes the rest.
 BATCH = 200
+#: Seconds until the message of a step that lost its worker is sent again. Soon, because the first may go the way of
+#: the worker: Redis hands it to a connection that the dead worker's children still hold open for an instant.
+AFTER_CRASH = 5.0
 #: Batches of due steps that one sweep sends at most, so that it ends.
 MOST_BATCHES = 25
 #: What a policy's `errors` may call a timeout of ours.
@@ -128,7 +131,7 @@ def give_back(runtime: Runtime, orphan: Orphan, error: str, *, certain: bool, cr
         error=error,
         delay=delay,
         worker=runtime.worker_id,
-        resend_after=None if is_driving(orphan.key.session_id) else runtime.config.resend_after,
+        resend_after=None if is_driving(orphan.key.session_id) else min(AFTER_CRASH, runtime.config.resend_after),
         silent_for=None if certain else runtime.config.heartbeat_timeout,
         crash=crash,
     )

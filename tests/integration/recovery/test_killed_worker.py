@@ -45,7 +45,8 @@ def test_a_second_worker_takes_over_within_the_heartbeat_timeout(project: Callab
     first.kill("SIGKILL")
     shop.let_go()
     took = wait_for(lambda: shop.runs("s1", "began") == ["slow", "slow"], "the other worker to take over", 20)
-    assert took < 3 + 5, took
+    # The timeout, a look, and the resend for the case that Redis gave the first message to the dead worker's socket.
+    assert took < 3 + 1 + 5 + 3, took
     assert until(shop, "s1")["output"] == ["left", 7]
     assert sorted(shop.runs("s1")) == ["first", "join", "last", "left", "right", "slow"]
 
