@@ -63,6 +63,7 @@ def test_without_a_retention_nothing_is_pruned():
 
 @pytest.mark.parametrize("scheduler", [Scheduler, PersistentScheduler])
 def test_the_entries_are_there_and_the_users_stay(tmp_path, scheduler):
+    """R154: whatever the scheduler, ours join and never replace a key of the user's."""
     app = make_app(beat_schedule={"mine": MINE, "celery_cascade.resume": MINE})
     entries = begin(app, tmp_path, scheduler)
     assert set(entries) >= OURS | {"mine"}
@@ -72,6 +73,7 @@ def test_the_entries_are_there_and_the_users_stay(tmp_path, scheduler):
 
 @pytest.mark.parametrize("scheduler", [Scheduler, PersistentScheduler])
 def test_settings_that_come_after_all_else_change_nothing_about_it(tmp_path, scheduler):
+    """R154: whatever the order of configuration."""
     app = make_app()
     app.loader.init_worker()
     app.conf.beat_schedule = {"mine": MINE}  # replaces what was merged
@@ -115,6 +117,7 @@ def test_a_wrong_setting_stops_beat_and_says_so(tmp_path, caplog):
 
 
 def test_the_script_in_the_root_prints_the_entries():
+    """R154: `python beat_schedule.py`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "beat_schedule.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -132,6 +135,7 @@ app.conf.beat_schedule = {"mine": {"task": "celery_cascade.expire", "schedule": 
 
 
 def test_celery_beat_logs_them(tmp_path):
+    """R154: `celery beat` says what it runs."""
     (tmp_path / "proj.py").write_text(PROJECT)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "celery", "-A", "proj", "beat", "-l", "INFO", "-s", str(tmp_path / "schedule")]

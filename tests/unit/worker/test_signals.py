@@ -65,11 +65,13 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
 
 @pytest.mark.parametrize(("name", "sent", "reason"), CASES)
 def test_each_signal_leaves_its_fact(app, facts, name, sent, reason):
+    """R152: one test a row."""
     getattr(celery_signals, name).send(sender=task_of(app), task_id="t1", **sent)
     assert heard(facts) == ([] if reason is None else [("a", reason)])
 
 
 def test_every_signal_with_a_handler_has_a_case_and_a_sentence():
+    """R152: the table is whole."""
     assert {name for name, *_ in CASES} == set(signals.HANDLERS)
     assert set(signals.HANDLERS) | set(worker.HANDLERS) <= set(signals.RECORDED)
 
