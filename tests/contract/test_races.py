@@ -572,3 +572,20 @@ def test_a_connection_that_is_lost_in_the_middle_is_replaced(contract_url: str, 
         database.dispose()
     assert count == [1]
     kit.check(session)
+
+
+def test_a_resume_between_recovery_s_look_and_its_parking_leaves_no_step_parked(kit: Kit) -> None:
+    """Rule 6: recovery saw a session that halts; an operator resumed it before the orphan was parked."""
+    kit.store.add_worker(worker_row("w1"))
+    kit.store.stop_worker("w1")
+    session = kit.start(queued("a"))
+    kit.claim(session, worker="w1")
+    kit.store.halt(session, Halt.SUSPENDED, "operator")
+    (orphan,) = kit.store.orphans(silent_for=None)
+    kit.store.revive(session, None, worker="w2")
+    assert not kit.store.park(orphan, reason=None)
+    assert kit.row(session)["status"] == "running"  # an orphan still: the next sweep releases it
+    (again,) = kit.store.orphans(silent_for=None)
+    assert again.halt is None
+    assert kit.store.release(again, error=None)
+    assert kit.row(session)["status"] == "queued"

@@ -68,15 +68,27 @@ def shown(url: URL) -> str:
     return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
+#: A peer that vanished without a word (no FIN, no RST) is noticed within half a minute, not after hours: a heartbeat
+#: that waits for its answer for ever looks like a dead worker to the others.
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+_ANSWER_TIMEOUT = 60.0
+
+
 def connect_args(url: URL, family: Family, busy_timeout: float) -> dict[str, Any]:
     """Arguments for the driver's connect(), none that the URL gives itself."""
     arguments: dict[str, Any] = {}
     if family == "sqlite":
         arguments = {"timeout": busy_timeout, "check_same_thread": False}
     elif family == "postgresql":
-        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "celery-cascade"}
+        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "celery-cascade", **_KEEPALIVE}
     else:
-        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4"}
+        read = busy_timeout + _ANSWER_TIMEOUT  # a lock wait is no silence
+        arguments = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", "read_timeout": read}
     return {key: value for key, value in arguments.items() if key not in url.query}
 
 

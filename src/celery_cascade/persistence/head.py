@@ -275,7 +275,7 @@ _PARK_ORPHAN = (
     .values(
         status="pending",
         attempt=steps.c.attempt + 1,
-        crashes=steps.c.crashes + 1,
+        crashes=steps.c.crashes + bindparam("b_crashes"),
         runner=null(),
         deadline=null(),
         wake_at=null(),
@@ -293,6 +293,7 @@ def park_orphan(
     reason: SuspendReason | None,
     error: str | None,
     silent_for: float | None,
+    crash: bool,
     clock: dict[str, Any],
 ) -> bool:
     """Take a running step from a dead worker without queueing it: its session halts already, or must (`reason`).
@@ -300,17 +301,19 @@ def park_orphan(
     Returns False when another recovery was first, or (`silent_for`) the worker beats again. The caller settles
     afterwards.
     """
-    crash = Setback(key=key, token=token, kind="crash", delay=0.0, error=error)
+    what = Setback(key=key, token=token, kind="crash" if crash else "requeue", delay=0.0, error=error)
 
     def work(conn: Connection) -> bool:
         head = _lock(conn, key.session_id)
+        if reason is None and head.halt is None:
+            return False  # a resume has called the halt off since the caller looked: parked, the step would stay so
         running = lock_running(conn, key, token, silent_for=silent_for, clock=clock)
         if running is None:
             return False
         version = head.version + 1
-        note_attempt(conn, crash, running, version, clock)
+        note_attempt(conn, what, running, version, clock)
         this_step = {"b_session": key.session_id, "b_step": key.step, "b_item": key.item}
-        conn.execute(_PARK_ORPHAN, this_step | {"b_version": version})
+        conn.execute(_PARK_ORPHAN, this_step | {"b_version": version, "b_crashes": int(crash)})
         values: dict[str, Any] = {}
         if reason is not None:
             asked = Halt(head.halt) if head.halt else None

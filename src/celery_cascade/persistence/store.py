@@ -105,6 +105,7 @@ class Store:
         reason: SuspendReason | None,
         error: str | None = None,
         silent_for: float | None = None,
+        crash: bool = True,
     ) -> bool:
         """Take a dead worker's step without queueing it; settle the session afterwards."""
         return head.park_orphan(
@@ -114,6 +115,7 @@ class Store:
             reason=reason,
             error=error,
             silent_for=silent_for,
+            crash=crash,
             clock=self._clock,
         )
 

@@ -7,7 +7,7 @@ import uuid
 
 from celery_cascade.engine.advance import prepare, reads
 from celery_cascade.engine.decision import Fail, Queue, Skip
-from celery_cascade.errors import ClaimLost, SessionNotFound, StoreUnavailable
+from celery_cascade.errors import ClaimLost, DefinitionError, SessionNotFound, StoreError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
 from celery_cascade.tasks.attempt import Attempt, StepRef
@@ -34,17 +34,20 @@ def claim(runtime: Runtime, ref: StepRef) -> Attempt | None:
         return None
     token = uuid.uuid4().hex
     runtime.tokens.open(token)
+    claimed = None
     try:
         claimed = patiently(lambda: _take(runtime, ref, token), seconds=patience, what="claim")
         if claimed is None:
             logger.debug("session %s: step %s: message is a duplicate or late", ref.session, ref.step)
         attempt = None if claimed is None else _begun(runtime, ref, claimed)
-    except StoreUnavailable as error:
-        # The claim may have been committed although its answer was lost.
-        give_back_attempt(runtime, ref, token, error_text(error, ref), crash=False)
-        raise
-    except BaseException:
+    except (StoreError, DefinitionError):  # nothing was claimed: what is stored of the session cannot be read
         runtime.tokens.close(token)
+        raise
+    except BaseException as error:
+        # Without an answer (the store went away, a soft time limit) the claim may be committed, or yet be: the server
+        # goes on with a statement whose client has left. Claiming again with the same token leaves it nothing to take.
+        again = None if claimed is not None else lambda: _take(runtime, ref, token)
+        give_back_attempt(runtime, ref, token, error_text(error, ref), crash=False, claim_again=again)
         raise
     if attempt is None:
         runtime.tokens.close(token)

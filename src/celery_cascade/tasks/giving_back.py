@@ -20,7 +20,14 @@ logger = logging.getLogger("celery_cascade")
 
 
 def give_back_attempt(
-    runtime: Runtime, ref: StepRef, token: str, error: str, *, crash: bool, timed_out: bool = False
+    runtime: Runtime,
+    ref: StepRef,
+    token: str,
+    error: str,
+    *,
+    crash: bool,
+    timed_out: bool = False,
+    claim_again: Callable[[], object] | None = None,
 ) -> None:
     """Give back a step that this process has claimed, or may have claimed, and whose end it did not write.
 
@@ -31,9 +38,16 @@ def give_back_attempt(
         error: what happened, as stored text.
         crash: whether it counts against `cascade_max_crashes`.
         timed_out: it was ended by its time limit, which its step's retry decides on.
+        claim_again: for a claim whose answer is not known: makes it once more, with the same token.
     """
+
+    def give_back() -> None:
+        if claim_again is not None:
+            claim_again()
+        _give_back(runtime, ref, token, error, timed_out=timed_out, crash=crash)
+
     surely(
-        lambda: _give_back(runtime, ref, token, error, timed_out=timed_out, crash=crash),
+        give_back,
         what=f"session {ref.session}: step {ref.step}",
     )
 

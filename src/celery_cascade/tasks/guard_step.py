@@ -41,9 +41,9 @@ def run_step(task: Any, body: Callable[..., Any], request: Any, ref: StepRef, ru
     attempt = runner.claim(ref, request)
     if attempt is None:
         raise Ignore(f"nothing to do: {name_of(ref)}")
-    request.args, request.kwargs, request.retries = list(attempt.args), dict(attempt.kwargs), attempt.retries
     running = Running(attempt, request)
     try:
+        request.args, request.kwargs, request.retries = list(attempt.args), dict(attempt.kwargs), attempt.retries
         value = _run_body(task, body, running)
     except BaseException as exc:
         verdict = _settle(runner, running, exc)

@@ -13,6 +13,7 @@ from celery_cascade.persistence.rows import ClaimedStep, Moved, Orphan, QueuedSt
 from celery_cascade.states import Halt, SuspendReason
 from celery_cascade.tasks import identity
 from celery_cascade.tasks.attempt import StepRef
+from celery_cascade.tasks.pools import liveness
 from celery_cascade.tasks.problems import problem_text
 from celery_cascade.tasks.publish import is_driving
 from celery_cascade.tasks.runtime import Runtime
@@ -124,7 +125,7 @@ def give_back(runtime: Runtime, orphan: Orphan, error: str, *, certain: bool, cr
     if crash and crashes >= runtime.config.max_crashes:
         return _park(runtime, orphan, SuspendReason.POISONED, error, certain=certain)
     if orphan.halt is not None:
-        return _park(runtime, orphan, None, None, certain=certain)
+        return _park(runtime, orphan, None, None, certain=certain, crash=crash)
     delay = crash_delay(crashes) if crash else 0.0
     released = runtime.store.release(
         orphan,
@@ -152,9 +153,17 @@ def _next_attempt(key: StepKey, task: str, attempt: int, retries: int = 0) -> Qu
     return QueuedStep(key=key, task=task, attempt=attempt + 1, retries=retries)
 
 
-def _park(runtime: Runtime, orphan: Orphan, reason: SuspendReason | None, error: str | None, *, certain: bool) -> bool:
+def _park(
+    runtime: Runtime,
+    orphan: Orphan,
+    reason: SuspendReason | None,
+    error: str | None,
+    *,
+    certain: bool,
+    crash: bool = True,
+) -> bool:
     silent_for = None if certain else runtime.config.heartbeat_timeout
-    parked = runtime.store.park(orphan, reason=reason, error=error, silent_for=silent_for)
+    parked = runtime.store.park(orphan, reason=reason, error=error, silent_for=silent_for, crash=crash)
     if parked:
         settle(runtime, orphan.key.session_id)
     return parked
@@ -244,7 +253,7 @@ def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> Non
         return
     if reason == "timeout":
         time_out(runtime, orphan)
-    else:
+    elif not liveness(runtime)(orphan):  # else it was a duplicate's process, and the step runs in another
         # A cold shutdown is somebody's wish and no fault of the step: it does not count towards `poisoned`.
         crash = reason != "cancelled"
         give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True, crash=crash)
