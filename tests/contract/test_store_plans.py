@@ -200,7 +200,11 @@ def test_a_checkpoint_a_failure_and_a_release_scan_nothing(grown: Kit) -> None:
 SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
     "orphans of who said goodbye": (lambda kit: kit.store.orphans(silent_for=None), {"ix_session_steps_owner"}),
     "orphans by age": (lambda kit: kit.store.orphans(silent_for=15), {"ix_session_steps_owner"}),
-    "due steps": (lambda kit: kit.store.take_due(worker="w", first=60), {"ix_session_steps_wake"}),
+    # SQLite may take the other partial index, which holds living steps only, too.
+    "due steps": (
+        lambda kit: kit.store.take_due(worker="w", first=60),
+        {"ix_session_steps_wake", "ix_session_steps_owner"},
+    ),
     "overdue steps": (lambda kit: kit.store.overdue(), {"ix_session_steps_deadline", "ix_session_steps_owner"}),
     "steps of one worker": (lambda kit: kit.store.running_on("alive"), {"ix_session_steps_owner"}),
     "what a dead worker queued": (lambda kit: kit.store.wake_queued_by(["nobody"]), {"ix_session_steps_owner"}),

@@ -107,11 +107,11 @@ def fail(times=1):
 class LocalWorker(CeleryWorkerContainer):
     """A `celery worker` process with the face of pytest-celery's container."""
 
-    def __init__(self, folder: Path, name: str, arguments: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, name: str, arguments: tuple[str, ...], app: str = "proj") -> None:
         self.folder, self._name = folder, name
         self._id = uuid.uuid4().hex
         self._log = folder / f"{name}.log"
-        self._argv = [sys.executable, "-m", "celery", "-A", "proj", "worker", "-n", f"{name}@%h", "-l", "INFO"]
+        self._argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-l", "INFO"]
         self._argv += ["--without-gossip", "--without-mingle", *arguments]
         self.start()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kombu.exceptions import KombuError
+from kombu.utils.url import maybe_sanitize_url
 
 from celery_cascade import embedded
 from celery_cascade.cli.caller import Caller
@@ -71,7 +72,22 @@ def broker(runtime: Runtime) -> list[Check]:
         embedded.refuse_unsafe_broker(app)
     except ConfigError as error:
         return [Check(name="broker", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
-    with app.connection_for_write(connect_timeout=PATIENCE) as connection:
+    shown = maybe_sanitize_url(str(app.conf.broker_url or app.conf.broker_write_url))
+    try:
+        connection = app.connection_for_write(connect_timeout=PATIENCE)
+        connection.transport_cls, connection.transport  # noqa: B018  imports the client
+    except (ImportError, KeyError) as error:
+        scheme = shown.partition(":")[0]
+        return [
+            Check(
+                name="broker",
+                message=f"the client for {scheme}:// is not installed: {error}",
+                hint=f"Run: pip install 'celery[{scheme}]'",
+                state="error",
+                code=USAGE,
+            )
+        ]
+    with connection:
         shown = connection.as_uri()
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=PATIENCE)

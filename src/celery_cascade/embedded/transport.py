@@ -15,7 +15,7 @@ from typing import Any
 from kombu.transport import sqlalchemy as kombus
 from kombu.transport.sqlalchemy.models import metadata
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import class_mapper, sessionmaker
 
 #: Seconds that a writer waits for the others.
@@ -94,6 +94,14 @@ class Channel(kombus.Channel):
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
         event.listen(engine, "connect", _prepare)
         return engine
+
+    def _get_or_create(self, queue: str) -> Any:
+        """A queue's row. Of two processes that are the first to need it, kombu's own fails in the second."""
+        try:
+            return super()._get_or_create(queue)  # type: ignore[no-untyped-call]
+        except IntegrityError:
+            self.session.rollback()
+            return super()._get_or_create(queue)  # type: ignore[no-untyped-call]
 
     _new_queue = _in_turn(kombus.Channel._new_queue)
     _put = _in_turn(kombus.Channel._put)
