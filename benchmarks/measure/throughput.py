@@ -11,6 +11,7 @@ from measure.tables import Table, middle
 
 STEPS = 10
 PARTS = ("worker", "client", "redis", "postgresql")
+CALM = 0.1
 APPS = {"bare": "bare Celery chain", "durable": "cascade"}
 
 
@@ -24,7 +25,7 @@ def measure(options: Options) -> Table:
             durable.wait_until_ready()
             bare.must_live()
             found = _rounds(place, {"bare": bare.pid, "durable": durable.pid}, options)
-    return _table(found, options)
+    return _table(found)
 
 
 def _rounds(place: processes.Place, workers: dict[str, int], options: Options) -> dict[str, list[dict[str, Any]]]:
@@ -55,7 +56,16 @@ def _per_step(report: dict[str, Any], sessions: int) -> dict[str, Any]:
     }
 
 
-def _table(found: dict[str, list[dict[str, Any]]], options: Options) -> Table:
+def _calm(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The rounds in which nobody else was at work on the machine; all of them if there was none."""
+    turns = range(len(found["bare"]))
+    calm = [turn for turn in turns if max(rounds[turn]["others"] for rounds in found.values()) < CALM]
+    return {app: [rounds[turn] for turn in calm or turns] for app, rounds in found.items()}
+
+
+def _table(measured: dict[str, list[dict[str, Any]]]) -> Table:
+    found = _calm(measured)
+    counted, of = len(found["bare"]), len(measured["bare"])
     rows = []
     for app, title in APPS.items():
         rounds = found[app]
@@ -79,13 +89,14 @@ def _table(found: dict[str, list[dict[str, Any]]], options: Options) -> Table:
         ],
         rows=rows,
         notes=[
-            f"median (least–greatest) of {options.rounds} rounds by turns; × bare: median of each round's ratio",
+            f"median (least–greatest) of {counted} of {of} rounds by turns; × bare: median of each round's ratio",
+            f"a round counts if others used less than {100 * CALM:.0f} % of the machine; all do if there is none such",
             "all sessions are submitted at once; the clock runs from the first submit to the end of the last session",
             "one session at a time gives the column alone",
             "CPU: worker with children, client, Redis (whole server), PostgreSQL (own backends, WAL writer)",
             "others' CPU: what everything else on the machine used; a reason to doubt a run",
         ],
-        raw=found,
+        raw=measured,
     )
 
 

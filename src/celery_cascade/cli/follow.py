@@ -76,7 +76,7 @@ class Follower:
     def look(self) -> SessionStatus:
         """Say what changed since the last look; returns the session's status."""
         head = self._runtime.store.head(self._id)
-        for row in self._runtime.store.step_changes(self._id, self._version):
+        for row in sorted(self._runtime.store.step_changes(self._id, self._version), key=_moment):
             self._note(row)
         self._version = head["version"]
         return SessionStatus(head["status"])
@@ -91,6 +91,7 @@ class Follower:
         name = _name(*key)
         match row["status"]:
             case "running":
+                self._said_alone = False  # that a worker is there, this line says
                 where = f" on {row['nodename']}" if row["nodename"] else ""
                 self._line(row["started_at"], f"{name} {painted('running')}{where} (attempt {row['attempt']})")
             case "succeeded":
@@ -154,6 +155,12 @@ def setback(row: Mapping[str, Any]) -> str:
         return f"lost its worker in attempt {row['attempt']}: {said}"
     word = _WORDS.get(row["kind"], painted("failed"))
     return f"{word} in attempt {row['attempt']}: {said}"
+
+
+def _moment(row: Mapping[str, Any]) -> tuple[bool, Any]:
+    """When a step came to where it is; what has not begun comes last, and says nothing."""
+    moment = row["finished_at"] or (row["started_at"] if row["status"] == "running" else None)
+    return moment is None, moment or 0
 
 
 def _name(step: str, item: int) -> str:
