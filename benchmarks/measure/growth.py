@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -35,7 +36,8 @@ def _run(place: processes.Place, app: str, steps: int) -> dict[str, Any]:
         place, "growth", "--app", app, "--steps", str(steps), "--windows", json.dumps(windows)
     )  # fmt: skip
     ends = report["ends"]
-    early, late = (1000 * (ends[last - 1] - ends[first - 1]) / (last - first) for first, last in windows)
+    times = [1000 * (after - before) for before, after in pairwise(ends)]
+    early, late = (median(times[first - 1 : last - 1]) for first, last in windows)
     found = {"start_ms": 1000 * report["start"], "early_ms": early, "late_ms": late}
     if "written" in report:
         early, late = (one["bytes"] / one["steps"] for one in report["written"])
@@ -64,7 +66,7 @@ def _table(found: dict[str, list[dict[str, Any]]], steps: int, rounds: int) -> T
         ],
         rows=rows,
         notes=[
-            f"{rounds} rounds by turns; {WINDOW} steps each, from one step's end to the next one's, one run at a time",
+            f"{rounds} rounds by turns; median of {WINDOW} steps, from one's end to the next one's, one run at a time",
             "WAL: PostgreSQL's log without full-page images, of this database alone where pg_walinspect is there",
         ],
         raw=found,

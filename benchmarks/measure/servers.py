@@ -103,17 +103,24 @@ def redis_database() -> Iterator[str]:
         root.close()
 
 
+_DELETE_IF_STILL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+
+
 def _lock_name(number: int) -> str:
     return f"cascade-test:lock:{number}"
 
 
 def _lock(root: Any) -> int:
     for number in range(15, 0, -1):
+        holder = root.get(_lock_name(number))
+        if holder is not None and not root.client_list(client_id=[holder]):
+            root.eval(_DELETE_IF_STILL, 1, _lock_name(number), holder)  # a run that was killed
         if not root.set(_lock_name(number), root.client_id(), nx=True):
             continue
         with _redis(f"{REDIS}/{number}") as client:
-            if client.dbsize() == 0:
+            if client.dbsize() == 0 or root.sismember("cascade-test:ours", number):
                 root.sadd("cascade-test:ours", number)
+                client.flushdb()
                 return number
         root.delete(_lock_name(number))
     raise SystemExit(f"none of the Redis databases 1 to 15 at {REDIS} is free")
