@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
+
+from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from celery_cascade.sessions import view
@@ -13,23 +17,25 @@ from sessions.kit import Kit
 from support.cluster import environment
 
 
-def elsewhere(kit: Kit) -> Store:
+@pytest.fixture
+def elsewhere(any_kit: Kit) -> Iterator[Store]:
     """Another connection, as another process has it."""
-    return Store(Database(kit.runtime.database_url))
+    database = Database(any_kit.runtime.database_url)
+    yield Store(database)
+    database.dispose()
 
 
-def test_start_change_and_delete_are_there_for_others_when_they_return(any_kit: Kit) -> None:
+def test_start_change_and_delete_are_there_for_others_when_they_return(any_kit: Kit, elsewhere: Store) -> None:
     """R109: create, update and delete persist before they return."""
-    store = elsewhere(any_kit)
     session = any_kit.start("a")
-    assert store.session(session.id)["status"] == "active"
+    assert elsewhere.session(session.id)["status"] == "active"
     session.suspend()
-    assert store.head(session.id)["status_reason"] == "operator"
+    assert elsewhere.head(session.id)["status_reason"] == "operator"
     session.cancel("no longer wanted")
-    assert store.head(session.id)["status"] == "cancelled"
+    assert elsewhere.head(session.id)["status"] == "cancelled"
     any_kit.store.delete_session(session.id)
-    assert store.open_counts() == {}
-    store.database.dispose()
+    with pytest.raises(SessionNotFound):
+        elsewhere.head(session.id)
 
 
 def test_a_session_is_found_after_the_process_that_ran_it_was_killed(kit: Kit) -> None:
