@@ -86,3 +86,26 @@ def test_a_soft_limit_while_the_end_waits_for_the_store_gives_the_step_back(
     wait_for(lambda: status(kit) != [("a", "running")], "the step to be given back", 10)
     assert status(kit) == [("a", "queued")]
     assert session.status == "active"
+
+
+def test_a_soft_limit_in_the_middle_of_a_claim_leaves_nothing_to_commit_later(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 2: the server may go on with a claim whose client has left; claiming again by the same token settles it."""
+    claim, tokens = Store.claim, []
+
+    def interrupted(store: Store, *args: Any, **kwargs: Any) -> Any:
+        tokens.append(kwargs["token"])
+        if len(tokens) == 1:
+            raise SoftTimeLimitExceeded  # the statement is on its way
+        return claim(store, *args, **kwargs)
+
+    monkeypatch.setattr(Store, "claim", interrupted)
+    session = kit.start("a")
+    (message,) = kit.messages()
+    kit.receive(message)
+    assert tokens[1:] == tokens[:1]
+    assert status(kit) == [("a", "queued")]
+    kit.deliver()
+    assert session.result(timeout=0) == 1
+    assert kit.ran == ["a/2"]
