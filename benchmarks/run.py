@@ -37,7 +37,7 @@ PACKAGES = ("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "PyMySQL")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under 90 seconds; not for quoting")
+    parser.add_argument("--quick", action="store_true", help="90 seconds on an idle machine; not for quoting")
     parser.add_argument("--rounds", type=int, help="of each measurement (default 5, quick 2)")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")

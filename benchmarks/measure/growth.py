@@ -16,7 +16,7 @@ WINDOW = 50  #: steps: from the tenth, and to the last
 
 
 def measure(options: Options) -> Table:
-    steps = 300 if options.quick else 1000
+    steps = 200 if options.quick else 1000
     rounds = 1 if options.quick else min(options.rounds, 3)
     found: dict[str, list[dict[str, Any]]] = {app: [] for app in APPS}
     with servers.redis_database() as broker, servers.fresh_postgresql() as store:

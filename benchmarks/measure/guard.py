@@ -9,7 +9,7 @@ from measure.tables import Table
 
 def measure(options: Options) -> Table:
     place = processes.Place(options.folder("guard"), "memory://")
-    report = processes.run(place, "measure.guard_calls", "60" if options.quick else "400")
+    report = processes.run(place, "measure.guard_calls", "30" if options.quick else "400")
     rows = []
     for kind, one in report.items():
         rows.append([kind, f"{one['plain']:.0f}", f"{one['guarded']:.0f}", f"{one['difference']:.0f}"])

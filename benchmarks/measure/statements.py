@@ -55,7 +55,7 @@ def _fresh(store: str, folder: str) -> Iterator[str]:
 
 def _in_worker(place: processes.Place, worker: processes.Worker, options: Options, *, rounds: int) -> dict[str, Any]:
     """The pool's children alone are counted: the main process beats and sweeps, whatever there is to do."""
-    sessions = 10 if options.quick else 20
+    sessions = 4 if options.quick else 20
     pids = [str(pid) for pid in worker.child_pids()]
     arguments = ["--sessions", str(sessions), "--rounds", str(rounds), "--pids", *pids]
     short, long = processes.client(place, "counted", *LENGTHS, *arguments)

@@ -29,7 +29,7 @@ def measure(options: Options) -> Table:
 
 
 def _rounds(place: processes.Place, workers: dict[str, int], options: Options) -> dict[str, list[dict[str, Any]]]:
-    sessions, alone = (60, 5) if options.quick else (200, 20)
+    sessions, alone = (50, 4) if options.quick else (200, 20)
     found: dict[str, list[dict[str, Any]]] = {app: [] for app in APPS}
     for turn in range(options.rounds):
         for app in APPS if turn % 2 == 0 else reversed(APPS):
