@@ -16,8 +16,7 @@ from typing import Any
 from celery_cascade import events
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
-from celery_cascade.definition.plan import Plan, make_plan
-from celery_cascade.definition.reader import read_cascade
+from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
@@ -92,31 +91,27 @@ def begin(runtime: Runtime, target: Target, inputs: Mapping[str, Any] | None, se
         DefinitionError, InputError, TemplateError, NotSerializable, PayloadTooLarge
     """
     source = read_target(runtime, target)
-    cascade = read_cascade(source)
-    plan = make_plan(cascade)
+    plan = runtime.plan_of(source)
     check_tasks(runtime, plan, source)
-    given = check_inputs(cascade, {} if inputs is None else inputs)
+    given = check_inputs(plan.cascade, {} if inputs is None else inputs)
     input_text = codec.encode_limited(given, what="inputs", limit=runtime.config.max_payload_bytes)
     facts = SessionFacts(session_id=session_id, plan=plan, inputs=codec.decode(input_text), digest=source.digest)
     decision = advance(plan, Facts(session_id=session_id, inputs=facts.inputs), Started())
     for failed in decision.fail:
         raise failed.error
-    return Beginning(source=source, cascade=cascade, facts=facts, decision=decision, input_text=input_text)
+    return Beginning(source=source, cascade=plan.cascade, facts=facts, decision=decision, input_text=input_text)
 
 
 def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
     """Every task of the cascade is registered. Raises DefinitionError with the nearest right name."""
-    app = runtime.app
-    app.loader.import_default_modules()
-    app.finalize(auto=True)
-    known = app.tasks
+    known = runtime.tasks
     where = source.path or "the cascade"
     for step in plan.steps.values():
         if step.task in known:
             continue
         near = difflib.get_close_matches(step.task, [name for name in known if not name.startswith("celery.")], n=1)
         raise DefinitionError(
-            f"{where}: step {step.id!r}: task {step.task!r} is not registered in app {app.main!r}"
+            f"{where}: step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}"
             + (f"; did you mean {near[0]!r}?" if near else ""),
             hint="See what is registered with: celery -A <app> cascade doctor --tasks",
         )

@@ -59,11 +59,10 @@ class OpenTokens:
         return token in self._open
 
 
-class Recent(dict[str, Any]):
+class Recent:
     """A small cache that forgets what was used longest ago; safe for threads."""
 
     def __init__(self, size: int) -> None:
-        super().__init__()
         self._size = size
         self._items: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -211,6 +210,23 @@ class Runtime:
     def plan(self, digest: str) -> Plan:
         """The plan of a stored definition, cached."""
         return self._plans.get_or_make(digest, lambda: _plan_of(self.store.definition(digest)))
+
+    def plan_of(self, source: Source) -> Plan:
+        """The plan of a definition that is about to be started, cached: most starts are of a few files.
+
+        Raises:
+            DefinitionError: it does not say something that can be run.
+        """
+        key = f"{source.format}:{source.digest}"
+        return self._plans.get_or_make(key, lambda: make_plan(read_cascade(source)))
+
+    @cached_property
+    def tasks(self) -> Mapping[str, Any]:
+        """The app's registered tasks, its modules imported once: Celery does it anew, signals and all, when asked."""
+        self.app.loader.import_default_modules()
+        self.app.finalize(auto=True)
+        registry: Mapping[str, Any] = self.app.tasks
+        return registry
 
     # -- the parts that do something
     @cached_property
