@@ -6,7 +6,6 @@ pool's queue; with a broker without an event loop, Celery's pool is then stuck f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -35,10 +34,6 @@ def suicide():
 """
 
 
-@pytest.mark.skipif(
-    not os.environ.get("CASCADE_SOAK"),
-    reason="CASCADE_SOAK=1 runs it: 200 kills of pool children, after which the pool itself was seen to hang",
-)
 def test_many_killed_children_under_fast_heartbeats_leave_a_worker_that_works(
     project: Callable[..., Project], stack: Stack
 ) -> None:
@@ -50,8 +45,10 @@ def test_many_killed_children_under_fast_heartbeats_leave_a_worker_that_works(
     log.touch()
     shop.worker("-P", "prefork", "-c", str(CHILDREN))
     shop.python(f"import proj; [proj.suicide.delay() for _ in range({kills})]")
-    wait_for(lambda: len(log.read_text().split()) == kills, f"{kills} children to be killed", 200)
-    assert len(set(log.read_text().split())) == kills
+    # At least: a child may die before the main process has acknowledged its message, which Celery then hands out again.
+    wait_for(lambda: len(log.read_text().split()) >= kills, f"{kills} children to be killed", 200)
+    killed = log.read_text().split()
+    assert len(set(killed)) == len(killed)
     shop.let_go()
     shop.start(shop.file(DIAMOND), "s1", {"order_id": 7})
     assert until(shop, "s1", seconds=30)["output"] == ["left", 7]
