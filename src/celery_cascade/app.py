@@ -5,22 +5,27 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, current_app
 
+from celery_cascade.definition.cascade import RetryPolicy
+from celery_cascade.definition.policies import step_policy
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions import capture
 from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.sessions.prune import PruneReport, prune
+from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
 from celery_cascade.states import STATUS_ALIASES, SessionStatus
 from celery_cascade.tasks import jobs, propagate, signals, worker
+from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
 from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
 
@@ -37,6 +42,7 @@ class Cascades:
 
     def __init__(self, app: Celery | None = None) -> None:
         self._runtime: Runtime | None = None
+        self._waiting: list[Callable[[Any], None]] = []
         if app is not None:
             self._attach(app, caller_file())
 
@@ -55,8 +61,16 @@ class Cascades:
             worker.connect(found)
             signals.connect(found)
             jobs.register_jobs(app, found)
+            capture.install(send)
+            app.on_after_finalize.connect(self._finalized, weak=False)
         self._runtime = found
         app.cascades = self
+        if app.finalized:
+            self._finalized(app)
+
+    def _finalized(self, sender: Celery, **_: Any) -> None:
+        for mark in self._waiting:
+            mark(sender)
 
     @property
     def runtime(self) -> Runtime:
@@ -69,6 +83,61 @@ class Cascades:
     def app(self) -> Celery:
         """The Celery app."""
         return self.runtime.app
+
+    def _when_finalized(self, mark: Callable[[Any], None]) -> None:
+        self._waiting.append(mark)
+        if self._runtime is not None and self._runtime.app.finalized:
+            mark(self._runtime.app)
+
+    # -- decorating
+    def step(
+        self,
+        target: Any = None,
+        /,
+        *,
+        retry: int | Mapping[str, Any] | RetryPolicy | None = None,
+        timeout: float | str | timedelta | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        on_crash: str = "retry",
+        idempotent: bool = True,
+        durable: bool = True,
+    ) -> Any:
+        """Make a Celery task durable by itself: `.delay()` and `.apply_async()` outside a session start one (R151).
+
+        Stands right above or right below `@app.task` or `@shared_task`, on a task class, or alone on a registered
+        task; with or without parentheses. A canvas that holds such a task is a session as a whole. The call commits
+        to the store before it sends, and returns a `Session`, whose `.get()`, `.id` and `.ready()` do as those of an
+        `AsyncResult`. Inside a session a send stays a plain message, unless `apply_async(durable=True)`; anywhere,
+        `apply_async(durable=False)` sends it plainly.
+
+        The options are the defaults of all steps of this task, those in cascade files included; what a file or a
+        signature says wins.
+
+        Args:
+            retry: tries in all, a mapping as under `retry:` in a file, or a RetryPolicy. None = never again.
+            timeout: seconds an attempt may take, `5m`, or a timedelta. None = as long as it likes.
+            queue: of its messages. None = as Celery routes the task.
+            priority: of its messages, 0 to 255. None = as the task says.
+            on_crash: `retry` = an attempt that dies with its worker runs again; there is no other word yet.
+            idempotent: that running it again does no harm, which `retry` needs; False is refused until a crash can
+                wait for an operator.
+            durable: False = only these options count; a plain send stays plain.
+
+        Raises:
+            ConfigError: an option cannot be used.
+        """
+        where = "@cascades.step"  # without the task's name: asking a task that is not made yet would make it
+        if on_crash != "retry" or idempotent is not True:
+            given = f"on_crash={on_crash!r}" if on_crash != "retry" else f"idempotent={idempotent!r}"
+            raise ConfigError(
+                f"{where}: {given} is not there yet: a step whose worker dies runs again",
+                hint="Leave it out, and hand current_session().idempotency_key to what must not happen twice",
+            )
+        policy = step_policy(where, retry=retry, timeout=timeout, queue=queue, priority=priority, durable=durable)
+        if target is None:
+            return lambda task: decorate(task, policy, self._when_finalized)
+        return decorate(target, policy, self._when_finalized)
 
     # -- starting
     def start(
@@ -88,8 +157,9 @@ class Cascades:
         """Start a cascade; its definition and inputs are in SQL before this returns, workers do the rest.
 
         Args:
-            target: path of a YAML or JSON file, a mapping of the same structure, or a registered name.
-            inputs: what the cascade declares under `inputs:`.
+            target: path of a YAML or JSON file, a mapping of the same structure, a registered name, or a Celery
+                canvas: a signature, or a chain, group or chord of signatures.
+            inputs: what the cascade declares under `inputs:`; none for a canvas, which brings its arguments.
             session_id: your own id, 1 to 36 characters of A-Z a-z 0-9 . _ : -; None = a new one.
             name: shown in lists.
             mode: a word of yours to filter by.

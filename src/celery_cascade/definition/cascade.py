@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SourceFormat = Literal["yaml", "json", "inline", "python"]
+SourceFormat = Literal["yaml", "json", "inline", "python", "canvas"]
 Backoff = Literal["none", "linear", "exponential"]
+
+#: Where a value comes from: the output of a step, or a list of such.
+Shape = str | tuple["Shape", ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,17 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureCall:
+    """How a step of a Celery canvas is called: its arguments are the session's `inputs[step id]`, no templates.
+
+    Args:
+        fed: what comes before them, as Celery hands on results; None = nothing (a first step, an immutable signature).
+    """
+
+    fed: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One unit of work: a registered Celery task and how to call it.
 
@@ -69,6 +83,10 @@ class Step:
         queue: the Celery queue; None = as the task is routed.
         priority: the Celery priority; None = as the task says.
         phase: the label shown as `current_phase`; None = the id.
+        call: set for a step of a Celery canvas, which has neither `arguments` nor `when`.
+        options: further options of its message (`routing_key`, `soft_time_limit`, ...); only a canvas has them.
+        said: which of retry, timeout, queue and priority the definition itself gives; for the others the task's
+            own `@cascades.step(...)` counts.
     """
 
     id: str
@@ -81,6 +99,9 @@ class Step:
     queue: str | None = None
     priority: int | None = None
     phase: str | None = None
+    call: SignatureCall | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    said: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +116,7 @@ class Cascade:
         output: a template for the session's output; None = the outputs of the last steps
             (one last step: its output; several: a mapping id -> output).
         has_output: whether `output:` was given at all (it may be null).
+        returns: the session's output as a canvas has it; None = as `output` says.
     """
 
     id: str
@@ -103,3 +125,13 @@ class Cascade:
     inputs: Mapping[str, Mapping[str, Any]] | None = None
     output: Any = None
     has_output: bool = False
+    returns: Shape | None = None
+
+
+def steps_in(shape: Shape | None) -> tuple[str, ...]:
+    """The steps that a shape names, in order."""
+    if shape is None:
+        return ()
+    if isinstance(shape, str):
+        return (shape,)
+    return tuple(step for part in shape for step in steps_in(part))

@@ -47,7 +47,7 @@ def parse(source: Source) -> Document:
             aliases that grow without bound), with file, line and column.
     """
     text = Text(name_of(source.path), _decode(source))
-    if source.format == "json":
+    if source.format in ("json", "canvas"):
         return Document(text, json_document.read(text))
     doubts: list[tuple[int, str]] = []
     document = Document(text, yaml_document.read(text, doubts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery_cascade.definition import fields
+from celery_cascade.definition.canvas import read_canvas
 from celery_cascade.definition.cascade import Cascade, Source, Step
 from celery_cascade.definition.document import Document, parse
 from celery_cascade.definition.limits import MAX_STEPS
@@ -36,6 +37,8 @@ def read_with_warnings(source: Source) -> tuple[Cascade, list[Warning_]]:
     Raises:
         DefinitionError: as `read_cascade`.
     """
+    if source.format == "canvas":
+        return read_canvas(source), []
     document = parse(source)
     root = fields.mapping(document, document.root, "a definition")
     fields.check_keys(document, root, "a definition", _KEYS, _LATER)

@@ -71,6 +71,8 @@ def read_step(document: Document, node: Mapping, step_id: str, needs: tuple[str,
             document, node.entries["description"].node, f"{what}: description", longest=100_000, may_be_empty=True
         )
     phase = node.get("phase")
+    common = {**defaults.others, **_common(document, node, what)}
+    retry_said = "retry" in node.entries or bool(defaults.retry)
     return Step(
         id=step_id,
         task=fields.name(document, node.entries["task"].node, f"{what}: task", longest=255),
@@ -79,7 +81,8 @@ def read_step(document: Document, node: Mapping, step_id: str, needs: tuple[str,
         when=_when(document, node.get("when"), what),
         retry=_retry(document, node, what, defaults),
         phase=fields.name(document, phase, f"{what}: phase", longest=50) if phase else None,
-        **{**defaults.others, **_common(document, node, what)},
+        said=frozenset(common) | ({"retry"} if retry_said else frozenset()),
+        **common,
     )
 
 

@@ -10,12 +10,12 @@ a look at its `when`. So one event renders the templates of the ended step's own
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, assert_never
 
-from celery_cascade.definition.cascade import Step
+from celery_cascade.definition.cascade import Shape, SignatureCall, Step, steps_in
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.templates import names_of, render
 from celery_cascade.engine.decision import Call, Decision, Ended, Event, Facts, Fail, Queue, Skip, Started
@@ -73,6 +73,8 @@ def session_output(plan: Plan, facts: Facts) -> Any:
     Raises:
         TemplateError: `output:` does not render.
     """
+    if plan.cascade.returns is not None:
+        return _shaped(plan.cascade.returns, facts.outputs)
     if plan.cascade.has_output:
         return _rendered(plan.cascade.output, facts, where="output")
     if len(plan.leaves) == 1:
@@ -83,6 +85,8 @@ def session_output(plan: Plan, facts: Facts) -> Any:
 def reads(plan: Plan, step_id: str) -> frozenset[str]:
     """The steps whose outputs may be looked up when this step is decided: those its templates name."""
     step = plan.steps[step_id]
+    if step.call is not None:
+        return frozenset(steps_in(step.call.fed))
     return names_of(step.when) | names_of(step.arguments)
 
 
@@ -101,6 +105,8 @@ def reads_after(plan: Plan, event: Event) -> frozenset[str]:
 
 def output_reads(plan: Plan) -> frozenset[str]:
     """The steps whose outputs `session_output` looks up."""
+    if plan.cascade.returns is not None:
+        return frozenset(steps_in(plan.cascade.returns))
     return names_of(plan.cascade.output) if plan.cascade.has_output else frozenset(plan.leaves)
 
 
@@ -117,6 +123,8 @@ def _followers(plan: Plan, ended: str, arrive: Counter[str] | None = None) -> li
 
 def _decide(step: Step, facts: Facts, ended: Ended | None = None) -> Queue | Skip | Fail:
     """Queue the step with its call rendered, skip it for its `when`, or fail it for a template."""
+    if step.call is not None:
+        return Queue(step.id, _signature_call(step.id, step.call, facts, ended))
     try:
         if step.when is not None and not _rendered(step.when, facts, ended, where=f"steps.{step.id}.when"):
             return Skip(step.id, "when")
@@ -126,6 +134,22 @@ def _decide(step: Step, facts: Facts, ended: Ended | None = None) -> Queue | Ski
     if isinstance(step.arguments, Mapping):
         return Queue(step.id, Call(kwargs=arguments))
     return Queue(step.id, Call(args=tuple(arguments)))
+
+
+def _signature_call(step_id: str, call: SignatureCall, facts: Facts, ended: Ended | None) -> Call:
+    """The arguments that the canvas was sent with, after what it is fed with."""
+    given = facts.inputs[step_id]
+    args = tuple(given["args"])
+    if call.fed is not None:
+        known = facts.outputs if ended is None else ChainMap({ended.step: ended.output}, facts.outputs)  # type: ignore[arg-type]
+        args = (_shaped(call.fed, known), *args)
+    return Call(args=args, kwargs=given["kwargs"])
+
+
+def _shaped(shape: Shape, outputs: Mapping[str, Any]) -> Any:
+    if isinstance(shape, str):
+        return outputs[shape]
+    return [_shaped(part, outputs) for part in shape]
 
 
 def _rendered(value: Any, facts: Facts, ended: Ended | None = None, *, where: str) -> Any:

@@ -39,6 +39,7 @@ _SESSION_COLUMNS = (
     sessions.c.definition_format,
     sessions.c.config_path,
     sessions.c.parent_session_id,
+    sessions.c.root_session_id,
     sessions.c.depth,
     sessions.c.thread_id,
     sessions.c.resource_id,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from celery import states
+
 from celery_cascade.definition.cascade import Source
 from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout, StoreError
 from celery_cascade.persistence import codec
@@ -18,6 +20,16 @@ from celery_cascade.tasks.settling import settle
 
 #: Seconds between two looks while `result()` waits: soon at first, then rarely.
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+
+
+_PENDING, _STARTED = str(states.PENDING), str(states.STARTED)
+_CELERYS: dict[str, str] = {
+    SessionStatus.SUSPENDED: _STARTED,
+    SessionStatus.COMPLETED: states.SUCCESS,
+    SessionStatus.FAILED: states.FAILURE,
+    SessionStatus.CANCELLED: states.REVOKED,
+    SessionStatus.EXPIRED: states.REVOKED,
+}
 
 
 class Session:
@@ -160,7 +172,46 @@ class Session:
             return self.output
         raise self._why(status)
 
-    get = result  #: Celery's habit
+    # -- Celery's habits
+    def get(self, timeout: float | None = None, propagate: bool = True, **_: Any) -> Any:
+        """As `AsyncResult.get`: wait for the end and return the output.
+
+        Args:
+            timeout: seconds; None = as long as it takes.
+            propagate: False = return the error of a session that failed instead of raising it.
+            _: whatever else `AsyncResult.get` takes (`interval`, `no_ack`, ...) has no meaning here.
+        """
+        try:
+            return self.result(timeout)
+        except SessionFailed as error:
+            if propagate:
+                raise
+            return error
+
+    @property
+    def task_id(self) -> str:
+        """The session's id."""
+        return self.id
+
+    @property
+    def state(self) -> str:
+        """Celery's word for where it stands: PENDING, STARTED, SUCCESS, FAILURE or REVOKED."""
+        head = self._head()
+        if head["status"] == SessionStatus.ACTIVE:
+            return _STARTED if head["current_step"] else _PENDING
+        return _CELERYS[head["status"]]
+
+    def successful(self) -> bool:
+        """Whether it has completed."""
+        return self.status is SessionStatus.COMPLETED
+
+    def failed(self) -> bool:
+        """Whether it has failed."""
+        return self.status is SessionStatus.FAILED
+
+    def revoke(self, *_: Any, **__: Any) -> None:
+        """As `cancel`: nothing new is queued, a step that runs still ends. Never a revoke by task id."""
+        self.cancel("revoked")
 
     def _why(self, status: SessionStatus) -> Exception:
         row = self._row()

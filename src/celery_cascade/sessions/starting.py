@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from celery.canvas import Signature
 
 from celery_cascade import events
 from celery_cascade.definition.cascade import Cascade, Source
@@ -23,20 +25,23 @@ from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
+from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
 from celery_cascade.states import FINAL_SESSION, SessionStatus
 from celery_cascade.tasks.calls import encoded_call
+from celery_cascade.tasks.current import current_attempt
 from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.patience import patiently
+from celery_cascade.tasks.propagate import session_of_caller
 from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
 from celery_cascade.tasks.settling import settle
 
 logger = logging.getLogger("celery_cascade")
 
-Target = str | os.PathLike[str] | Mapping[str, Any] | Source
+Target: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Source | Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +89,21 @@ def read_target(runtime: Runtime, target: Target) -> Source:
     return read_file(text, runtime.config.max_definition_bytes)
 
 
-def begin(runtime: Runtime, target: Target, inputs: Mapping[str, Any] | None, session_id: str) -> Beginning:
+def begin(
+    runtime: Runtime, target: Target, inputs: Mapping[str, Any] | None, session_id: str, sent: Sent | None = None
+) -> Beginning:
     """Check and render everything of a start; nothing is written yet.
+
+    Args:
+        sent: what a captured send passes on to its signature.
 
     Raises:
         DefinitionError, InputError, TemplateError, NotSerializable, PayloadTooLarge
     """
-    source = read_target(runtime, target)
+    if isinstance(target, Signature):
+        source, inputs = _read_signature(runtime, target, inputs, sent)
+    else:
+        source = read_target(runtime, target)
     plan = runtime.plan_of(source)
     check_tasks(runtime, plan, source)
     given = check_inputs(plan.cascade, {} if inputs is None else inputs)
@@ -100,6 +113,16 @@ def begin(runtime: Runtime, target: Target, inputs: Mapping[str, Any] | None, se
     for failed in decision.fail:
         raise failed.error
     return Beginning(source=source, cascade=plan.cascade, facts=facts, decision=decision, input_text=input_text)
+
+
+def _read_signature(
+    runtime: Runtime, signature: Signature, inputs: Mapping[str, Any] | None, sent: Sent | None
+) -> tuple[Source, dict[str, Any]]:
+    if inputs is not None:
+        raise UsageError(
+            "a canvas brings its own arguments; it takes no inputs", hint="Put them into its signatures: charge.s(7)"
+        )
+    return source_of(signature, runtime.tasks, sent or Sent(), max_bytes=runtime.config.max_definition_bytes)
 
 
 def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
@@ -124,6 +147,7 @@ def start(
     options: StartOptions | None = None,
     *,
     here: bool = False,
+    sent: Sent | None = None,
 ) -> str:
     """Write a session and send its first steps; returns its id.
 
@@ -136,11 +160,12 @@ def start(
         inputs: what it is started with.
         options: whatever else there is to say.
         here: run it in this process before this returns, as `task_always_eager` does for every session.
+        sent: what a captured `.delay()` passes on to its signature.
     """
     options = options or StartOptions()
     session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
     _check(options)
-    beginning = begin(runtime, target, inputs, session_id)
+    beginning = begin(runtime, target, inputs, session_id, sent)
     driven = is_driving(session_id)
     if not (here or driven or runtime.app.conf.task_always_eager):
         return _write(runtime, beginning, options)
@@ -153,7 +178,7 @@ def start(
 
 def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str:
     session_id = beginning.facts.session_id
-    new = _new_session(beginning, options, session_id)
+    new = _new_session(runtime, beginning, options, session_id)
     rows = _rows(runtime, beginning)
     resend = None if is_driving(session_id) else runtime.config.resend_after
     patience = runtime.config.database_patience
@@ -214,7 +239,7 @@ def _check(options: StartOptions) -> None:
         raise UsageError(f"expires_in is {seconds!r}; it must be more than 0 seconds and at most a hundred years")
 
 
-def _new_session(beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:
+def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:
     source = beginning.source
     return NewSession(
         session_id=session_id,
@@ -236,7 +261,25 @@ def _new_session(beginning: Beginning, options: StartOptions, session_id: str) -
         idempotency_key=options.idempotency_key,
         execution_key=None if source.path is None else execution_key([source.path]),
         expires_in=options.expires_in,
+        **_parentage(runtime),
     )
+
+
+def _parentage(runtime: Runtime) -> dict[str, Any]:
+    """Whose step or spawned task starts this session, if one does (R10)."""
+    parent = session_of_caller()
+    if parent is None:
+        return {}
+    try:
+        row = runtime.store.session(parent)
+    except SessionNotFound:  # of another store, or deleted in the meantime
+        return {}
+    attempt = current_attempt()
+    step = attempt.ref.step if attempt is not None and attempt.ref.session == parent else None
+    root = row["root_session_id"] or parent
+    return {
+        "parent_session_id": parent, "parent_step": step, "root_session_id": root, "depth": row["depth"] + 1,
+    }  # fmt: skip
 
 
 def _rows(runtime: Runtime, beginning: Beginning) -> list[NewStep]:

@@ -13,7 +13,7 @@ from celery_cascade.definition.cascade import Step
 from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import QueuedStep
 from celery_cascade.tasks.attempt import SESSION_HEADER, STEP_HEADER, StepRef
-from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.runtime import Runtime, SessionFacts
 
 logger = logging.getLogger("celery_cascade")
 
@@ -64,6 +64,14 @@ def headers_of(ref: StepRef) -> dict[str, Any]:
     return {SESSION_HEADER: ref.session, STEP_HEADER: ref.as_header()}
 
 
+def _users_headers(facts: SessionFacts, step: str) -> dict[str, Any]:
+    """The headers that a captured `apply_async(headers=...)` was given; only a canvas has them."""
+    plan_step = facts.plan.steps.get(step)
+    if plan_step is None or plan_step.call is None:
+        return {}
+    return dict(facts.inputs[step].get("headers") or {})
+
+
 class Publisher:
     """Sends queued steps to the broker."""
 
@@ -97,7 +105,7 @@ class Publisher:
             task_id=ref.task_id,
             root_id=ref.session,
             retries=queued.retries,
-            headers=headers_of(ref),
+            headers=_users_headers(facts, queued.key.step) | headers_of(ref),
             ignore_result=True,
             add_to_parent=False,
             serializer="json",
@@ -105,7 +113,7 @@ class Publisher:
         )
 
     def _options(self, step: Step | None) -> dict[str, Any]:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = dict(step.options) if step else {}
         queue = (step.queue if step else None) or self._runtime.config.queue
         if queue:
             options["queue"] = queue

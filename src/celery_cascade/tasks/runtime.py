@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from celery_cascade.config import CascadeConfig
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan, make_plan
+from celery_cascade.definition.policies import StepPolicy, with_policies
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import CascadeError, StoreError
 from celery_cascade.persistence import codec, migrate
@@ -23,6 +24,7 @@ from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
 from celery_cascade.tasks import identity
+from celery_cascade.tasks.decorating import policy_of
 
 T = TypeVar("T")
 
@@ -209,7 +211,7 @@ class Runtime:
 
     def plan(self, digest: str) -> Plan:
         """The plan of a stored definition, cached."""
-        return self._plans.get_or_make(digest, lambda: _plan_of(self.store.definition(digest)))
+        return self._plans.get_or_make(digest, lambda: self._made(_source_of(self.store.definition(digest))))
 
     def plan_of(self, source: Source) -> Plan:
         """The plan of a definition that is about to be started, cached: most starts are of a few files.
@@ -218,7 +220,13 @@ class Runtime:
             DefinitionError: it does not say something that can be run.
         """
         key = f"{source.format}:{source.digest}"
-        return self._plans.get_or_make(key, lambda: make_plan(read_cascade(source)))
+        return self._plans.get_or_make(key, lambda: self._made(source))
+
+    def _made(self, source: Source) -> Plan:
+        return make_plan(with_policies(read_cascade(source), self._policy_of))
+
+    def _policy_of(self, task: str) -> StepPolicy | None:
+        return policy_of(self.tasks.get(task))
 
     @cached_property
     def tasks(self) -> Mapping[str, Any]:
@@ -244,8 +252,8 @@ class Runtime:
         return Runner(self)
 
 
-def _plan_of(row: Row) -> Plan:
-    return make_plan(read_cascade(Source(body=bytes(row["body"]), format=row["format"])))
+def _source_of(row: Row) -> Source:
+    return Source(body=bytes(row["body"]), format=row["format"])
 
 
 _RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()

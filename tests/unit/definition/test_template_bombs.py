@@ -68,10 +68,10 @@ BOMBS = [
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: str(bomb)[:60])
 def test_a_short_template_that_asks_for_very_much_is_refused_fast(bomb: Any) -> None:
     """DESIGN 6: cost is bounded by the input's size; one such expression took 900 MB of the bare sandbox."""
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(TemplateError):
         render(bomb, CONTEXT, where="w")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     tracemalloc.start()
     try:
         with pytest.raises(TemplateError):
@@ -108,7 +108,7 @@ def test_rendering_a_plain_path_takes_a_few_microseconds() -> None:
 
 
 def _timed(context: dict[str, Any]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(1000):
         render("{{ outputs.a.x }}", context, where="w")
-    return (time.perf_counter() - began) / 1000
+    return (time.process_time() - began) / 1000
