@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from measure import growth, guard, recovery, servers, statements, throughput
+from measure import growth, guard, recovery, sends, servers, statements, throughput
 from measure.options import Options
 
 MEASUREMENTS = {
@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "growth": growth.measure,
     "recovery": recovery.measure,
     "guard": guard.measure,
+    "sends": sends.measure,
 }
 PACKAGES = ("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "PyMySQL")
 

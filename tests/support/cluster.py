@@ -228,9 +228,8 @@ class Project:
         """The session as data, read by this process, which is none of those that run it."""
         store = Store(self.database)
         row = store.session(session_id)
-        plan = make_plan(
-            read_cascade(Source(body=bytes(store.definition(row["definition_digest"])["body"]), format="yaml"))
-        )
+        stored = store.definition(row["definition_digest"])
+        plan = make_plan(read_cascade(Source(body=bytes(stored["body"]), format=stored["format"])))
         return view.whole(row, store.steps(session_id), plan, store.now())
 
     def worker(self, *arguments: str, name: str = "one") -> WorkerNode:

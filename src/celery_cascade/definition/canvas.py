@@ -45,15 +45,15 @@ class _Reading:
             case None:
                 return self._leaf(node, before)
             case "chain":
-                for task in _list(node["kwargs"], "tasks"):
+                for task in _tasks(node):
                     before = self.node(task, before)
                 assert before is not None
                 return before
             case "group":
-                return self._group(_list(node["kwargs"], "tasks"), before)
+                return self._group(_tasks(node), before)
             case "chord":
-                header = self._group(_list(_mapping(node["kwargs"]["header"])["kwargs"], "tasks"), before)
-                return self.node(node["kwargs"]["body"], header)
+                kwargs = _mapping(node.get("kwargs"))
+                return self.node(kwargs.get("body"), self._group(_tasks(kwargs.get("header")), before))
             case other:
                 raise DefinitionError(f"a stored canvas holds {shown(other)}, which this version does not know")
 
@@ -93,12 +93,20 @@ def _policy(step_id: str, about: Mapping[str, Any], options: Mapping[str, Any]) 
 
     The task may have changed since; the stored policy is the one that counts.
     """
-    found: dict[str, Any] = {key: about[key] for key in ("queue", "priority") if key in about}
+    found: dict[str, Any] = {"said": frozenset(KEYS)}
     if "retry" in about:
         found["retry"] = retry_from(f"step {step_id!r}", about["retry"])
     if "timeout" in about:
-        found["timeout"] = durations.seconds(about["timeout"])
-    return found | {key: options[key] for key in ("queue", "priority") if key in options} | {"said": frozenset(KEYS)}
+        try:
+            found["timeout"] = durations.seconds(about["timeout"])
+        except ValueError as error:
+            raise DefinitionError(f"a stored canvas: step {step_id!r}: timeout {error}") from error
+    for key, kind in (("queue", str), ("priority", int)):
+        value = options.get(key, about.get(key))
+        if value is not None and type(value) is not kind:
+            raise DefinitionError(f"a stored canvas: step {step_id!r}: {key} is {shown(value)}")
+        found[key] = value
+    return found
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -107,10 +115,10 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _list(node: Any, key: str) -> list[Any]:
-    found = _mapping(node).get(key)
+def _tasks(node: Any) -> list[Any]:
+    found = _mapping(_mapping(node).get("kwargs")).get("tasks")
     if not isinstance(found, list) or not found:
-        raise DefinitionError(f"a stored canvas has no {key}")
+        raise DefinitionError("a stored canvas holds a chain or group without tasks")
     return found
 
 

@@ -10,6 +10,8 @@ from celery_cascade.errors import DefinitionError
 #: Kept in the definition, and given to each message of the step.
 KEPT = frozenset({"queue", "routing_key", "exchange", "priority", "time_limit", "soft_time_limit"})
 
+NUMBERS = frozenset({"priority", "time_limit", "soft_time_limit"})
+
 #: How one message would be sent, or answered. Ours is sent as often as it must be, and the answer is in SQL.
 WITHOUT_MEANING = frozenset(
     [
@@ -62,7 +64,7 @@ def read(task: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         if name == "headers":
             headers = dict(value)
         elif name in KEPT:
-            kept[name] = _plain(task, name, value)
+            kept[name] = _checked(task, name, value)
         else:
             raise DefinitionError(
                 f"task {task!r}: a durable send does not take {name}: {_WHY.get(name, 'it would be lost')}",
@@ -71,11 +73,13 @@ def read(task: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return dict(sorted(kept.items())), headers
 
 
-def _plain(task: str, name: str, value: Any) -> Any:
+def _checked(task: str, name: str, value: Any) -> Any:
     """As JSON has it: a kombu Queue or Exchange by its name."""
-    if isinstance(value, (str, int, float)):
-        return value
-    named = getattr(value, "name", None)
-    if isinstance(named, str) and named:
-        return named
-    raise DefinitionError(f"task {task!r}: {name} is {value!r}; a durable send takes its name only")
+    if name in NUMBERS:
+        if not isinstance(value, bool) and isinstance(value, int if name == "priority" else (int, float)):
+            return value
+        raise DefinitionError(f"task {task!r}: {name} is {value!r}; it must be a number")
+    named = value if isinstance(value, str) else getattr(value, "name", None)
+    if not isinstance(named, str) or not named:
+        raise DefinitionError(f"task {task!r}: {name} is {value!r}; it must be a name")
+    return named
