@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, null, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -36,7 +36,7 @@ def start_session(
         if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
             conn.execute(_insert_definition(db.family), clock | _definition_values(new))
         conn.execute(_INSERT_SESSION, clock | _session_values(new))
-        conn.execute(_head(new), clock | {"expires_in": new.expires_in or 0.0})
+        conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
 
     for _ in range(_TRIES):
@@ -96,20 +96,24 @@ def _session_values(new: NewSession) -> dict[str, Any]:
     }
 
 
-def _head(new: NewSession) -> Any:
-    return insert(heads).values(
-        id=str(uuid.uuid4()),
-        session_id=new.session_id,
-        mode=new.mode,
-        current_phase=new.current_phase,
-        current_step=0,
-        open_steps=new.total_steps - new.closed_steps,
-        total_steps=new.total_steps,
-        created_at=now(),
-        started_at=now(),
-        updated_at=now(),
-        expires_at=null() if new.expires_in is None else after("expires_in"),
-    )
+_HEAD_COLUMNS = ("id", "session_id", "mode", "current_phase", "open_steps", "total_steps")
+_HEAD = insert(heads).values(
+    {name: bindparam(name) for name in _HEAD_COLUMNS},
+).values(current_step=0, created_at=now(), started_at=now(), updated_at=now())  # fmt: skip
+#: By whether it expires. Made once: to build one takes longer than to run it.
+_INSERT_HEAD = {False: _HEAD, True: _HEAD.values(expires_at=after("expires_in"))}
+
+
+def _head_values(new: NewSession) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "session_id": new.session_id,
+        "mode": new.mode,
+        "current_phase": new.current_phase,
+        "open_steps": new.total_steps - new.closed_steps,
+        "total_steps": new.total_steps,
+    }
+    return values if new.expires_in is None else values | {"expires_in": new.expires_in}
 
 
 _INSERT_STEP = insert(steps).values(
