@@ -164,7 +164,8 @@ class Cascades:
             name: shown in lists.
             mode: a word of yours to filter by.
             tags: words of yours to find it by.
-            thread_id, resource_id: your own handle on a conversation.
+            thread_id, resource_id: your own handle on a conversation. A start with a pair of both whose
+                session has ended continues it; while that runs, it is a conflict (D12).
             idempotency_key: a second start with the same key is a conflict.
             expires_in: seconds after which it ends as `expired` if it is not done; None = never.
 

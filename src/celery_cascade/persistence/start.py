@@ -15,6 +15,7 @@ from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.persistence.tables import definitions, heads, sessions, steps
+from celery_cascade.persistence.threads import take_thread
 
 
 def start_session(
@@ -29,13 +30,14 @@ def start_session(
     """Write a session. True if this call (or an earlier try of it, known by its nonce) wrote it.
 
     Raises:
-        SessionConflict: the session id or the idempotency key is taken.
+        SessionConflict: the session id or the idempotency key is taken, or the thread is in a session that runs.
     """
 
     def work(conn: Connection) -> None:
         if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
             conn.execute(_insert_definition(db.family), clock | _definition_values(new))
-        conn.execute(_INSERT_SESSION, clock | _session_values(new))
+        continues = take_thread(conn, new, clock)
+        conn.execute(_INSERT_SESSION, clock | _session_values(new) | {"continues": continues})
         conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
 
