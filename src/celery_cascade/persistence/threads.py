@@ -1,4 +1,4 @@
-"""(thread, resource) to session: a user's own handle on a conversation, moved by the start that goes on with it (D12)."""
+"""Threads: (thread, resource) is a conversation; a start takes it over when its session has ended (D12)."""
 
 from __future__ import annotations
 
