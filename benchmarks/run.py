@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from measure import growth, guard, recovery, sends, servers, statements, throughput
+from measure import growth, guard, pruning, recovery, sends, servers, statements, throughput
 from measure.options import Options
 
 MEASUREMENTS = {
@@ -32,6 +32,7 @@ MEASUREMENTS = {
     "recovery": recovery.measure,
     "guard": guard.measure,
     "sends": sends.measure,
+    "pruning": pruning.measure,
 }
 PACKAGES = ("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "PyMySQL")
 

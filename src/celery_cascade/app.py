@@ -19,7 +19,7 @@ from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions import capture
 from celery_cascade.sessions.ids import look_up_id
-from celery_cascade.sessions.prune import PruneReport, prune
+from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
@@ -262,11 +262,53 @@ class Cascades:
         self,
         *,
         older_than: timedelta | None = None,
-        status: Sequence[str] | None = None,
+        status: Sequence[str] | str | None = None,
+        cascade: str | None = None,
+        keep_last: int | None = None,
         dry_run: bool = False,
     ) -> PruneReport:
-        """Delete finished sessions past their retention; see `cascade_retention`."""
-        return prune(self.runtime, older_than=older_than, status=status, dry_run=dry_run)
+        """Delete finished sessions past their retention (`cascade_retention`), with all that belongs to them.
+
+        These stay whatever their age: active and suspended ones, the newest 20 finished ones of each cascade, those
+        that `session.keep()` pins, and those whose thread was used within the period. A tree of sessions goes whole
+        or not at all. Definitions and worker rows that nothing refers to any more go too.
+
+        Args:
+            older_than: replaces the ages of the settings; takes failed sessions only if `status` names them.
+            status: only these final statuses; None = all that the settings or `older_than` cover.
+            cascade: only sessions of this cascade.
+            keep_last: replaces the 20 of the settings.
+            dry_run: only report what would go.
+
+        With `cascade_retention = None` nothing goes unless `older_than` is given. Several prunes at once do no harm.
+        """
+        return prune(
+            self.runtime,
+            older_than=older_than,
+            status=status,
+            cascade=cascade,
+            keep_last=keep_last,
+            dry_run=dry_run,
+        )
+
+    def cleanup_old_sessions(
+        self,
+        days: float = 7,
+        *,
+        statuses: Sequence[str] | str = ("completed", "cancelled", "expired"),
+        keep_last: int | None = None,
+    ) -> int:
+        """Delete sessions that nothing has changed for so many days (`updated_at`); returns how many (R118).
+
+        Args:
+            days: at least so long ago; fractions are possible.
+            statuses: of which kind. `failed` and `suspended` sessions can still be resumed, so they go only if they
+                are named here. `active` ones never: cancel them first.
+            keep_last: the newest finished sessions of each cascade that stay; None = as in `cascade_retention` (20).
+
+        What else stays is as for `prune`.
+        """
+        return cleanup_old_sessions(self.runtime, days, statuses, keep_last)
 
 
 def status_word(word: str) -> str:

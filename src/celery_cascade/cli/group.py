@@ -21,6 +21,8 @@ VERBS = (
     "show",
     "definition",
     "cancel",
+    "keep",
+    "rm",
     "validate",
     "prune",
     "migrate",

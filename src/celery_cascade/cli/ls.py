@@ -53,7 +53,7 @@ def _summary(row: Row, attendance: Attendance | None, now: datetime) -> dict[str
 
 
 def _cells(one: dict[str, Any], now: datetime) -> list[str]:
-    status = f"{one['status']}, {one['reason']}" if one["reason"] else one["status"]
+    status = ", ".join(word for word in (one["status"], one["reason"], _expiry(one, now)) if word)
     ended = one["finished_at"]
     began = one["started_at"] or one["created_at"]
     until = datetime.fromisoformat(ended) if ended else now
@@ -68,3 +68,10 @@ def _cells(one: dict[str, Any], now: datetime) -> list[str]:
         local(began),
         took((until - datetime.fromisoformat(began)).total_seconds()),
     ]
+
+
+def _expiry(one: dict[str, Any], now: datetime) -> str | None:
+    if one["finished_at"] or not one["expires_at"]:
+        return None
+    left = (datetime.fromisoformat(one["expires_at"]) - now).total_seconds()
+    return f"expires in {took(left)}" if left > 0 else "expiring"

@@ -65,6 +65,10 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in (("Tags", whole["tags"]), ("Output", whole["output"])):
         if value:
             lines.append((name, preview(value)))
+    if whole["expires_at"]:
+        lines.append(("Expires", local(whole["expires_at"])))
+    if whole["kept"]:
+        lines.append(("Kept", as_called(f"no prune deletes it; undo with: cascade keep --undo {whole['session_id']}")))
     if whole["error"]:
         lines.append(("Error", why(whole["error"])))
     return lines

@@ -14,6 +14,7 @@ from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
+from celery_cascade.persistence.views import not_found
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 
 _LOCK = (
@@ -267,6 +268,24 @@ def _requeue(resend_after: float | None) -> tuple[dict[str, Any], dict[str, Any]
     if resend_after is None:
         return values | {"wake_at": null()}, {}
     return values | {"wake_at": after("b_resend")}, {"b_resend": resend_after}
+
+
+_PINNED = select(heads.c.pinned, heads.c.version).where(THIS_HEAD).with_for_update()
+
+
+def pin_session(db: Database, session_id: str, pinned: bool, action: Action | None, *, clock: dict[str, Any]) -> bool:
+    """Keep a session from being pruned, or no longer; False if it was so already. Raises SessionNotFound."""
+
+    def work(conn: Connection) -> bool:
+        head = conn.execute(_PINNED, {"b_session": session_id}).one_or_none()
+        if head is None:
+            raise not_found(db, session_id)
+        if bool(head.pinned) == pinned:
+            return False
+        _record(conn, session_id, action, _move(conn, session_id, head, clock, pinned=int(pinned)), clock)
+        return True
+
+    return db.transaction(work)
 
 
 _PARK_ORPHAN = (

@@ -10,8 +10,6 @@ from sqlalchemy import (
     Float,
     and_,
     bindparam,
-    delete,
-    exists,
     extract,
     func,
     insert,
@@ -72,18 +70,20 @@ def stop_worker(db: Database, worker_id: str, *, clock: dict[str, Any]) -> bool:
     return db.transaction(lambda conn: conn.execute(_STOP, clock | {"b_worker": worker_id}).rowcount) == 1
 
 
-def _silence(family: str) -> ColumnElement[Any]:
-    """Seconds since the last heartbeat."""
+def seconds_since(family: str, moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Seconds from a moment to the present."""
     if family == "postgresql":
-        return extract("epoch", now() - workers.c.heartbeat_at).cast(Float)
+        return extract("epoch", now() - moment).cast(Float)
     if family == "sqlite":
-        return (func.julianday(now()) - func.julianday(workers.c.heartbeat_at)) * 86400.0
-    return func.timestampdiff(text("MICROSECOND"), workers.c.heartbeat_at, now()) / 1000000.0
+        return (func.julianday(now()) - func.julianday(moment)) * 86400.0
+    return func.timestampdiff(text("MICROSECOND"), moment, now()) / 1000000.0
 
 
 def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
     """Every worker that has not said goodbye, with how long it has been silent."""
-    statement = select(workers, _silence(db.family).label("silent_for")).where(workers.c.stopped_at.is_(None))
+    statement = select(workers, seconds_since(db.family, workers.c.heartbeat_at).label("silent_for")).where(
+        workers.c.stopped_at.is_(None)
+    )
     with db.read() as conn:
         rows = conn.execute(statement, clock).all()
     return [
@@ -277,11 +277,3 @@ def _wake(db: Database, which: Any, parameters: dict[str, Any], clock: dict[str,
         return len(keys)
 
     return db.transaction(work)
-
-
-def forget_workers(db: Database, *, older_than: float, clock: dict[str, Any]) -> int:
-    """Delete rows of workers that ended long ago and own nothing."""
-    owns = exists().where(steps.c.worker == workers.c.id, or_(running(), queued()))
-    statement = delete(workers).where(workers.c.heartbeat_at < after("b_old"), ~owns)
-    result = db.transaction(lambda conn: conn.execute(statement, clock | {"b_old": -older_than}))
-    return int(result.rowcount)

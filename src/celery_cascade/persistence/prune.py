@@ -1,176 +1,149 @@
-"""Deleting finished sessions after their retention (D9), in batches, and whatever nothing refers to any more."""
+"""One prune (D9): a single walk over the finished sessions, oldest first, that deletes tree by tree in batches.
+
+Its cost is bounded: each finished session past its age is met once, by index; the newest of a cascade are looked up
+once a cascade. Two prunes at once do no harm: what one holds the other leaves out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, false, func, not_, or_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from celery_cascade.persistence.clock import after
 from celery_cascade.persistence.database import Database
-from celery_cascade.persistence.tables import definitions, heads, mappings, sessions, steps
+from celery_cascade.persistence.deleting import Member, erase, lock_heads, members
+from celery_cascade.persistence.prune_rules import EARLIEST, LATEST, ROOT, Rules, is_root
+from celery_cascade.persistence.tables import heads, sessions
+from celery_cascade.persistence.types import StoredMoment
+
+Tree = list[Member]
+#: Steps that one transaction deletes at most, unless a single tree has more.
+MOST_STEPS = 20_000
+_SUSPENDED = "suspended"
 
 
-def prunable(
-    db: Database, ages: Mapping[str, timedelta | None], *, keep_last: int, limit: int, clock: dict[str, Any]
-) -> list[tuple[str, str]]:
-    """(session id, status) of finished sessions that may go, oldest first.
+class Pruning:
+    """One prune.
 
     Args:
-        ages: final status -> age since the end; None or missing = such sessions stay.
-        keep_last: the newest finished sessions of each cascade stay whatever their age.
-        limit: most sessions returned; only a single tree that is larger goes beyond it.
-
-    Pinned sessions and sessions whose thread was used within the age stay, and so does every tree of sessions
-    that has one which stays.
+        batch: most sessions in one transaction; a single tree that is larger goes in one of its own.
+        clock: the store's.
     """
-    kept = _kept(keep_last)
-    may_go, parameters = _may_go(heads, ages, kept)
-    relative, relative_head = sessions.alias("relative"), heads.alias("relative_head")
-    relative_may_go, _ = _may_go(relative_head, ages, kept)
-    family_stays = (
-        select(relative.c.session_id)
-        .join_from(relative, relative_head, relative_head.c.session_id == relative.c.session_id)
-        .where(
-            relative.c.root_session_id == sessions.c.root_session_id,
-            relative.c.session_id != sessions.c.session_id,
-            or_(relative_head.c.finished_at.is_(None), not_(relative_may_go)),
+
+    def __init__(self, db: Database, rules: Rules, *, batch: int, clock: Callable[[], dict[str, Any]]) -> None:
+        self._db = db
+        self._rules = rules
+        self._batch = batch
+        self._clock = clock
+        self._kept: dict[str | None, frozenset[str]] = {}
+
+    def batches(self) -> Iterator[list[Tree]]:
+        """Trees that may go, whole, oldest root first; as many at a time as one transaction may take."""
+        final = tuple(status for status in self._rules.seconds if status != _SUSPENDED)
+        if final:
+            yield from self._walk(heads.c.finished_at, final)
+        if _SUSPENDED in self._rules.seconds:
+            yield from self._walk(heads.c.created_at, (_SUSPENDED,))
+
+    def delete(self, trees: Sequence[Tree]) -> list[Member]:
+        """Delete a batch in one transaction; who is gone. Whatever came back to life, was pinned, or is held by
+        somebody else stays, with its whole tree.
+        """
+        roots = [tree[0].root for tree in trees]
+
+        def work(conn: Connection) -> list[Member]:
+            locked = lock_heads(conn, [one.session_id for tree in trees for one in tree], skip_held=True)
+            again = members(conn, roots, self._rules, self._clock()).values()
+            gone = [one for tree in again if all(m.goes and m.session_id in locked for m in tree) for one in tree]
+            erase(conn, [one.session_id for one in gone])
+            return gone
+
+        return self._db.transaction(work)
+
+    def _walk(self, moment: ColumnElement[Any], statuses: tuple[str, ...]) -> Iterator[list[Tree]]:
+        first, following = self._page(moment, statuses)
+        statement = first
+        position: dict[str, Any] = {}
+        while True:
+            parameters = self._clock() | self._rules.parameters | position
+            with self._db.read() as conn:
+                page = conn.execute(statement, parameters).all()
+                roots = list(dict.fromkeys(row.root for row in page))
+                trees = members(conn, roots, self._rules, self._clock()) if roots else {}
+                going = [tree for tree in trees.values() if self._goes(conn, tree)]
+            yield from _fitting(going, self._batch)
+            if len(page) < self._batch:
+                return
+            statement, position = following, {"b_moment": page[-1].moment, "b_id": page[-1].id}
+
+    def _page(self, moment: ColumnElement[Any], statuses: tuple[str, ...]) -> tuple[Any, Any]:
+        """The statements for the first page and for each that follows."""
+        found = (
+            select(heads.c.id, ROOT.label("root"), StoredMoment.of(moment).label("moment"))
+            .select_from(heads.join(sessions, sessions.c.session_id == heads.c.session_id))
+            .where(moment >= EARLIEST, moment < self._latest(), self._rules.due(statuses), is_root())
+            .order_by(moment, heads.c.id)
+            .limit(self._batch)
         )
-        .exists()
+        if statuses == (_SUSPENDED,):
+            found = found.where(heads.c.status == _SUSPENDED)
+        if self._rules.cascade is not None:
+            found = found.where(sessions.c.cascade_id == self._rules.cascade)
+        for dialect in ("mysql", "mariadb"):  # they would rather sort all that is due, for each page
+            found = found.with_hint(heads, f"FORCE INDEX ({_INDEX[moment.name]})", dialect)
+        last = bindparam("b_moment", type_=StoredMoment())
+        stored = StoredMoment.of(moment)
+        return found, found.where(stored >= last, or_(stored > last, heads.c.id > bindparam("b_id")))
+
+    def _latest(self) -> ColumnElement[Any]:
+        """No finished session after this moment may go."""
+        if self._rules.since == "updated_at":
+            return after(LATEST)  # a session may be changed after its end, and by hand to any moment
+        return after(max(self._rules.seconds.values()))
+
+    def _goes(self, conn: Connection, tree: Tree) -> bool:
+        return all(one.goes and one.session_id not in self._newest(conn, one.cascade_id) for one in tree)
+
+    def _newest(self, conn: Connection, cascade_id: str | None) -> frozenset[str]:
+        """The finished sessions of a cascade that stay whatever their age; looked up once a prune."""
+        if self._rules.keep_last <= 0:
+            return frozenset()
+        if cascade_id not in self._kept:
+            parameters = self._clock() | {"b_cascade": cascade_id, "b_keep": self._rules.keep_last}
+            statement = _NEWEST_WITHOUT if cascade_id is None else _NEWEST
+            self._kept[cascade_id] = frozenset(conn.execute(statement, parameters).scalars())
+        return self._kept[cascade_id]
+
+
+_INDEX = {"finished_at": "ix_session_states_finished_at", "created_at": "ix_session_states_status_created_at"}
+_FINISHED = (
+    select(sessions.c.session_id)
+    .select_from(sessions.join(heads, heads.c.session_id == sessions.c.session_id))
+    .where(
+        heads.c.finished_at.is_not(None),
+        sessions.c.created_at >= EARLIEST,  # a broken moment makes nothing the newest
+        sessions.c.created_at < after(LATEST),
     )
-    statement = _with_roots().where(may_go, ~family_stays).order_by(heads.c.finished_at).limit(limit)
-    with db.read() as conn:
-        rows = conn.execute(statement, clock | parameters).all()
-        if len(rows) == limit:
-            roots = list(dict.fromkeys(row.root for row in rows))
-            rows = _whole_trees(roots, conn.execute(_with_roots().where(_in_trees(roots))).all(), limit)
-    return [(row.session_id, row.status) for row in rows]
+    .order_by(sessions.c.created_at.desc(), sessions.c.session_id.desc())
+    .limit(bindparam("b_keep"))
+)
+_NEWEST = _FINISHED.where(sessions.c.cascade_id == bindparam("b_cascade"))
+_NEWEST_WITHOUT = _FINISHED.where(sessions.c.cascade_id.is_(None))
 
 
-_ROOT = func.coalesce(sessions.c.root_session_id, sessions.c.session_id)
-
-
-def _with_roots() -> Any:
-    return select(heads.c.session_id, heads.c.status, _ROOT.label("root")).select_from(
-        heads.join(sessions, sessions.c.session_id == heads.c.session_id)
-    )
-
-
-def _in_trees(roots: list[str]) -> Any:
-    alone = and_(sessions.c.root_session_id.is_(None), sessions.c.session_id.in_(roots))
-    return or_(sessions.c.root_session_id.in_(roots), alone)
-
-
-def _whole_trees(roots: list[str], members: Sequence[Any], limit: int) -> list[Any]:
-    """The first trees that fit into `limit`, one at least, none of them cut."""
-    trees: dict[str, list[Any]] = {root: [] for root in roots}
-    for row in members:
-        trees[row.root].append(row)
-    chosen: list[Any] = []
-    for tree in trees.values():
-        if chosen and len(chosen) + len(tree) > limit:
-            break
-        chosen += tree
-    return chosen
-
-
-def _may_go(head: Any, ages: Mapping[str, timedelta | None], kept: Any) -> tuple[Any, dict[str, Any]]:
-    """Whether nothing about this one session keeps it."""
-    due: list[Any] = []
-    parameters: dict[str, Any] = {}
-    for status, age in ages.items():
-        if age is None:
-            continue
-        name = f"b_age_{status}"
-        parameters[name] = -age.total_seconds()
-        thread_in_use = (
-            select(mappings.c.session_id)
-            .where(mappings.c.session_id == head.c.session_id, mappings.c.updated_at > after(name))
-            .exists()
-        )
-        due.append(and_(head.c.status == status, head.c.finished_at < after(name), ~thread_in_use))
-    conditions = [or_(false(), *due), head.c.pinned == 0]
-    if kept is not None:
-        conditions.append(head.c.session_id.not_in(select(kept.c.session_id)))
-    return and_(*conditions), parameters
-
-
-def _kept(keep_last: int) -> Any:
-    """The newest finished sessions of each cascade."""
-    if keep_last <= 0:
-        return None
-    place = (
-        func.row_number()
-        .over(partition_by=sessions.c.cascade_id, order_by=(heads.c.finished_at.desc(), heads.c.session_id.desc()))
-        .label("place")
-    )
-    inner = (
-        select(heads.c.session_id, place)
-        .select_from(heads.join(sessions, sessions.c.session_id == heads.c.session_id))
-        .where(heads.c.finished_at.is_not(None))
-        .subquery("placed")
-    )
-    return select(inner.c.session_id).where(inner.c.place <= keep_last).subquery("kept")
-
-
-def delete_sessions(db: Database, session_ids: list[str]) -> int:
-    """Delete finished sessions with all that belongs to them; a tree of which one came back to life stays."""
-    if not session_ids:
-        return 0
-
-    def work(conn: Connection) -> int:
-        locked = _lock_heads(sorted(session_ids)).where(heads.c.finished_at.is_not(None))
-        finished = list(conn.execute(locked).scalars())
-        roots = {row.session_id: row.root for row in conn.execute(_with_roots().where(_one_of(finished)))}
-        lives = _with_roots().where(_in_trees(list(roots.values())), heads.c.finished_at.is_(None))
-        alive = {row.root for row in conn.execute(lives)}
-        gone = [session_id for session_id in finished if roots[session_id] not in alive]
-        _delete(conn, gone)
-        return len(gone)
-
-    return db.transaction(work)
-
-
-def delete_session(db: Database, session_id: str) -> None:
-    """Delete one session whatever its status."""
-
-    def work(conn: Connection) -> None:
-        conn.execute(_lock_heads([session_id]))
-        _delete(conn, [session_id])
-
-    db.transaction(work)
-
-
-def _one_of(session_ids: list[str]) -> Any:
-    return heads.c.session_id.in_(session_ids)
-
-
-def _lock_heads(session_ids: list[str]) -> Any:
-    return select(heads.c.session_id).where(_one_of(session_ids)).order_by(heads.c.session_id).with_for_update()
-
-
-def _delete(conn: Connection, session_ids: list[str]) -> None:
-    conn.execute(delete(mappings).where(mappings.c.session_id.in_(session_ids)))
-    conn.execute(delete(steps).where(steps.c.session_id.in_(session_ids)))
-    conn.execute(delete(sessions).where(sessions.c.session_id.in_(session_ids)))
-
-
-def forget_definitions(db: Database, *, limit: int, clock: dict[str, Any]) -> int:
-    """Delete definitions that no session refers to, an hour old at least (a start may be about to use a younger)."""
-    used = select(sessions.c.session_id).where(sessions.c.definition_digest == definitions.c.digest).exists()
-    unused = select(definitions.c.digest).where(~used, definitions.c.first_seen_at < after("b_hour")).limit(limit)
-
-    def work(conn: Connection) -> int:
-        digests = list(conn.execute(unused, clock | {"b_hour": -3600.0}).scalars())
-        if not digests:
-            return 0
-        gone = delete(definitions).where(definitions.c.digest.in_(bindparam("b_digests", expanding=True)), ~used)
-        return int(conn.execute(gone, {"b_digests": digests}).rowcount)
-
-    try:
-        return db.transaction(work)
-    except IntegrityError:  # a start took one of them in this moment; the next prune looks again
-        return 0
+def _fitting(trees: Sequence[Tree], batch: int) -> Iterator[list[Tree]]:
+    """The trees in parts that one transaction may take, none of them cut."""
+    part: list[Tree] = []
+    size = weight = 0
+    for tree in trees:
+        steps = sum(one.total_steps for one in tree)
+        if part and (size + len(tree) > batch or weight + steps > MOST_STEPS):
+            yield part
+            part, size, weight = [], 0, 0
+        part.append(tree)
+        size, weight = size + len(tree), weight + steps
+    if part:
+        yield part

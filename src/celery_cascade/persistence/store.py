@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any
 
-from celery_cascade.persistence import checkpoint, claim, head, liveness, prune, setback, start, views, wake, watching
+from celery_cascade.persistence import (
+    checkpoint,
+    claim,
+    deleting,
+    head,
+    leftovers,
+    liveness,
+    setback,
+    start,
+    views,
+    wake,
+    watching,
+)
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.deleting import Member
 from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.prune import Pruning
+from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import (
     Checkpoint,
     ClaimedStep,
@@ -210,10 +225,6 @@ class Store:
         """Make due the oldest queued steps, which a dead worker may have held."""
         return liveness.wake_oldest(self.database, count, clock=self._clock)
 
-    def forget_workers(self, older_than: float) -> int:
-        """Delete rows of workers that ended long ago."""
-        return liveness.forget_workers(self.database, older_than=older_than, clock=self._clock)
-
     # -- reading
     def session(self, session_id: str) -> Row:
         """One session, whole; SessionNotFound."""
@@ -272,18 +283,42 @@ class Store:
         return views.database_now(self.database, self._clock)
 
     # -- retention
-    def prunable(self, ages: Mapping[str, timedelta | None], *, keep_last: int, limit: int) -> list[tuple[str, str]]:
-        """Finished sessions that may go."""
-        return prune.prunable(self.database, ages, keep_last=keep_last, limit=limit, clock=self._clock)
+    def pruning(self, rules: Rules, *, batch: int) -> Pruning:
+        """One prune, to be walked through."""
+        return Pruning(self.database, rules, batch=batch, clock=lambda: self._clock)
 
-    def delete_sessions(self, session_ids: list[str]) -> int:
-        """Delete finished sessions."""
-        return prune.delete_sessions(self.database, session_ids)
-
-    def delete_session(self, session_id: str) -> None:
-        """Delete one session whatever its status."""
-        prune.delete_session(self.database, session_id)
+    def mend_times(self, limit: int = 1000) -> list[str]:
+        """Replace broken times by the present; whose they were."""
+        return leftovers.mend_times(self.database, limit=limit, clock=self._clock)
 
     def forget_definitions(self, limit: int = 1000) -> int:
         """Delete definitions that nothing refers to."""
-        return prune.forget_definitions(self.database, limit=limit, clock=self._clock)
+        return leftovers.forget_definitions(self.database, limit=limit, clock=self._clock)
+
+    def forget_workers(self, older_than: float, limit: int = 1000) -> int:
+        """Delete rows of workers that ended long ago."""
+        return leftovers.forget_workers(self.database, older_than=older_than, limit=limit, clock=self._clock)
+
+    def sizes(self, session_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What a dry run tells of each session."""
+        return leftovers.sizes(self.database, session_ids, clock=self._clock)
+
+    def first_time(self, name: str) -> bool:
+        """Whether nobody has asked this of this store before."""
+        return leftovers.first_time(self.database, name, clock=self._clock)
+
+    def vacuum(self) -> tuple[int, int]:
+        """Shrink an SQLite file; its bytes before and after."""
+        return leftovers.vacuum(self.database)
+
+    def pin(self, session_id: str, pinned: bool, action: Action | None = None) -> bool:
+        """Pin a session, or no longer; False if it was so already."""
+        return head.pin_session(self.database, session_id, pinned, action, clock=self._clock)
+
+    def tree(self, session_id: str) -> list[Member]:
+        """The whole tree of a session; SessionNotFound."""
+        return deleting.tree_of(self.database, session_id)
+
+    def delete_tree(self, session_id: str, check: Callable[[list[Member]], None]) -> list[str]:
+        """Delete the tree of a session unless `check` raises; the ids that are gone."""
+        return deleting.delete_tree(self.database, session_id, check)

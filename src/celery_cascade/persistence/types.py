@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, String, Text
+from sqlalchemy import JSON, DateTime, Dialect, String, Text, type_coerce
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
@@ -51,6 +51,26 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class StoredMoment(TypeDecorator[Any]):
+    """A moment as the driver gives it and takes it back: to stand at, never to be understood.
+
+    A text or number that is no moment (R119) would raise if it were read.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    @staticmethod
+    def of(column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The column, read so."""
+        return type_coerce(column, StoredMoment())
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String())
+        return UtcDateTime().load_dialect_impl(dialect)
 
 
 class Json(TypeDecorator[Any]):

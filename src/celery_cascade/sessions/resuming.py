@@ -55,6 +55,7 @@ def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
 def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
     row = runtime.store.session(look_up_id(runtime.store, session_id))
     if row["expires_at"] is not None and row["expires_at"] <= runtime.store.now():
+        recovery.expire_session(runtime, session_id)  # nobody need wait for the sweep to say so
         raise NotResumable(
             f"session {session_id} expired at {row['expires_at'].isoformat()}; it cannot be resumed",
             hint=f"Look: cascade show {session_id}",

@@ -13,6 +13,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
+from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.runtime import Runtime
@@ -276,3 +277,27 @@ class Session:
         """
         resume_one(self._runtime, self.id, Action(action="resume", actor=actor, reason=reason))
         return self
+
+    def keep(self, keep: bool = True, *, actor: str | None = None, reason: str | None = None) -> bool:
+        """Pin it, so that no prune deletes it or its tree, whatever their age; `keep(False)` undoes it.
+
+        Returns whether that changed anything. Both are recorded in `session_actions`.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        action = Action(action="keep" if keep else "unkeep", actor=actor, reason=reason)
+        check_action(action)
+        return self._runtime.store.pin(self.id, bool(keep), action)
+
+    def delete(self, *, actor: str | None = None) -> list[str]:
+        """Delete it with its descendants and all that belongs to them; returns the ids that are gone.
+
+        Its thread mapping is freed. What was deleted cannot be brought back.
+
+        Raises:
+            SessionNotFound: no such session.
+            SessionConflict: it or a descendant is active (cancel it first) or kept, or it belongs to a tree whose
+                root is another session. A suspended session may be deleted: nothing of it runs.
+        """
+        return delete(self._runtime, self.id, actor=actor)

@@ -70,6 +70,7 @@ def summary(row: Row, now: datetime) -> dict[str, Any]:
         "current_step": row["current_step"],
         "progress": {"done": done, "total": total, "percent": round(100 * done / total) if total else 100},
         "can_resume": can_resume(row, now),
+        "kept": bool(row["pinned"]),
         "version": row["version"],
         "thread_id": row["thread_id"],
         "resource_id": row["resource_id"],

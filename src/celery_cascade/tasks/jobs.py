@@ -22,6 +22,7 @@ _RESUME = "celery_cascade.sessions.resuming:resume_by_task"
 _START = "celery_cascade.sessions.starting:start"
 _OPTIONS = "celery_cascade.sessions.starting:StartOptions"
 _PRUNE = "celery_cascade.sessions.prune:prune"
+_DAYS = "celery_cascade.sessions.prune:days_of_age"
 
 NAMES = ("celery_cascade.resume", "celery_cascade.start", "celery_cascade.expire", "celery_cascade.prune")
 
@@ -54,10 +55,16 @@ def register_jobs(app: Any, runtime: Runtime) -> None:
         return {"expired": recovery.expire(runtime)}
 
     @job("celery_cascade.prune")
-    def prune() -> dict[str, Any]:
-        """Delete sessions past their retention, and what the embedded broker keeps of delivered messages."""
-        report = dataclasses.asdict(symbol_by_name(_PRUNE)(runtime))
-        return report | {"broker_rows": embedded.prune_spent(app)}
+    def prune(days: float | None = None, **options: Any) -> dict[str, Any]:
+        """Delete sessions past their retention, and what the embedded broker keeps of delivered messages.
+
+        Args:
+            days: replaces the ages of `cascade_retention`, for a Beat entry of one's own.
+            options: status, cascade, keep_last and dry_run of `Cascades.prune`.
+        """
+        older_than = None if days is None else symbol_by_name(_DAYS)(days)
+        report = dataclasses.asdict(symbol_by_name(_PRUNE)(runtime, older_than=older_than, **_known(options)))
+        return report | {"broker_rows": 0 if report["dry_run"] else embedded.prune_spent(app)}
 
 
 def registered(runtime: Runtime, name: str) -> str:
@@ -91,3 +98,16 @@ def _checked(options: dict[str, Any]) -> Any:
                 hint=f"One of: {', '.join(known)}",
             )
     return make(**options)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a prune. Raises UsageError: one of them is none."""
+    known = ("status", "cascade", "keep_last", "dry_run")
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            raise UsageError(
+                f"celery_cascade.prune has no option {option!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                hint="One of: days, status, cascade, keep_last, dry_run",
+            )
+    return options

@@ -188,7 +188,7 @@ def end_overdue_of(runtime: Runtime, session_id: str) -> None:
             time_out(runtime, orphan)
     expires_at = runtime.store.head(session_id)["expires_at"]
     if expires_at is not None and expires_at <= runtime.store.now():
-        _expire(runtime, session_id)
+        expire_session(runtime, session_id)
 
 
 def time_out(runtime: Runtime, orphan: Orphan) -> bool:
@@ -260,13 +260,23 @@ def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> Non
 
 
 def expire(runtime: Runtime) -> int:
-    """Bring sessions whose `expires_at` has passed to their end."""
+    """Bring sessions whose `expires_at` has passed to their end: at once, or after the step that runs."""
     expired = 0
-    for session_id in runtime.store.past_expiry(limit=BATCH):
-        expired += _expire(runtime, session_id)
+    for _ in range(MOST_BATCHES):
+        found = runtime.store.past_expiry(limit=BATCH)
+        for session_id in found:
+            try:
+                expired += expire_session(runtime, session_id)
+            except StoreUnavailable:
+                raise
+            except CascadeError as error:  # deleted meanwhile, or damaged: the others are not to wait for that
+                logger.error("session %s has expired: %s", session_id, error)
+        if len(found) < BATCH:
+            break
     return expired
 
 
-def _expire(runtime: Runtime, session_id: str) -> bool:
+def expire_session(runtime: Runtime, session_id: str) -> bool:
+    """Let one session expire; whether it has come to its end."""
     runtime.store.halt(session_id, Halt.EXPIRED, None)
     return settle(runtime, session_id) is not None
