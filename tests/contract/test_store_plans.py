@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy import Table, insert, literal, select, text
 from celery_cascade.persistence import tables
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
+from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import StepKey
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
@@ -244,17 +247,53 @@ def test_a_page_of_the_list_reads_a_page(grown: Kit, name: str) -> None:
     assert scanned == set()
 
 
-def test_prune_reads_no_steps_and_deletes_by_index(grown: Kit) -> None:
-    """What `keep_last` keeps is counted over heads and sessions; steps are not looked at."""
-    ages = {"completed": 1 * DAYS, "failed": 30 * DAYS}
-    scanned, _ = explained(grown, lambda: grown.store.prunable(ages, keep_last=20, limit=10))
-    assert "session_steps" not in scanned
+RULES = Rules(ages={"completed": 1 * DAYS, "failed": 30 * DAYS})
 
-    scanned, used = explained(grown, lambda: grown.store.prunable(ages, keep_last=0, limit=10))
-    assert not scanned & {"session_steps", "session_states", "cascade_sessions"}
-    assert used & {"ix_session_states_finished_at", "idx_session_states_status", "ix_session_states_status_created_at"}
 
-    found = [session for session, _ in grown.store.prunable(ages, keep_last=20, limit=10)]
-    assert len(found) == 10
-    scanned, _ = explained(grown, lambda: grown.store.delete_sessions(found))
+def walk(kit: Kit, rules: Rules, *, pages: int = 3) -> list[Any]:
+    """As many pages of ten as a prune would read one after the other."""
+    return list(islice(kit.store.pruning(rules, batch=10).batches(), pages))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        RULES,
+        replace(RULES, keep_last=0),
+        replace(RULES, cascade="cascade7", keep_last=1),
+        replace(RULES, since="updated_at"),
+    ],
+    ids=["by age", "keep none", "one cascade", "by the last change"],
+)
+def test_prune_walks_by_index_and_reads_no_steps(grown: Kit, rules: Rules) -> None:
+    """R57, STYLE 10: from the oldest on, page after page, without sorting or ranking all that ever ended."""
+    scanned, used = explained(grown, lambda: walk(grown, rules))
+    assert scanned <= {"session_mappings"}, "which is empty here"
+    assert "ix_session_states_finished_at" in used
+
+
+def test_prune_finds_the_newest_of_a_cascade_by_index(grown: Kit) -> None:
+    """D9: in the order of lists, which has its index."""
+    pruning = grown.store.pruning(RULES, batch=10)
+    _, used = explained(grown, lambda: next(pruning.batches()))
+    assert "ix_cascade_sessions_cascade_id_created_at" in used
+
+
+def test_what_suspended_sessions_a_cleanup_may_take_is_found_by_index(grown: Kit) -> None:
+    rules = Rules(ages={"suspended": DAYS}, since="updated_at")
+    scanned, used = explained(grown, lambda: walk(grown, rules))
+    assert scanned <= {"session_mappings"}, "which is empty here"
+    assert used & {"ix_session_states_status_created_at", "idx_session_states_status"}
+
+
+def test_prune_deletes_by_index(grown: Kit) -> None:
+    pruning = grown.store.pruning(RULES, batch=10)
+    trees = next(pruning.batches())
+    assert len(trees) == 10
+    scanned, _ = explained(grown, lambda: pruning.delete(trees))
     assert not scanned & {"session_steps", "session_states", "cascade_sessions"}
+
+
+def test_broken_times_are_looked_for_by_index(grown: Kit) -> None:
+    scanned, _ = explained(grown, lambda: grown.store.mend_times())
+    assert not scanned & {"session_steps", "cascade_sessions"}

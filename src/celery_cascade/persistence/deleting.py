@@ -131,6 +131,16 @@ def delete_tree(db: Database, session_id: str, check: Callable[[list[Member]], N
     return db.transaction(work)
 
 
+def delete_session(db: Database, session_id: str) -> None:
+    """Delete one session whatever its status and its tree, if it is there."""
+
+    def work(conn: Connection) -> None:
+        lock_heads(conn, [session_id])
+        erase(conn, [session_id])
+
+    db.transaction(work)
+
+
 def chunks(ids: Sequence[T], size: int = MOST_IDS) -> Iterator[Sequence[T]]:
     """The ids in parts that one statement takes."""
     for first in range(0, len(ids), size):

@@ -14,8 +14,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from celery_cascade.persistence.clock import after
 from celery_cascade.persistence.database import Database
-from celery_cascade.persistence.deleting import Member, erase, lock_heads, members
-from celery_cascade.persistence.prune_rules import EARLIEST, LATEST, ROOT, Rules, is_root
+from celery_cascade.persistence.deleting import Member, chunks, erase, lock_heads, members
+from celery_cascade.persistence.prune_rules import EARLIEST, IS_ROOT, LATEST, ROOT, ROOTS, Rules
 from celery_cascade.persistence.tables import heads, sessions
 from celery_cascade.persistence.types import StoredMoment
 
@@ -68,35 +68,45 @@ class Pruning:
         statement = first
         position: dict[str, Any] = {}
         while True:
-            parameters = self._clock() | self._rules.parameters | position
             with self._db.read() as conn:
-                page = conn.execute(statement, parameters).all()
-                roots = list(dict.fromkeys(row.root for row in page))
-                trees = members(conn, roots, self._rules, self._clock()) if roots else {}
+                page = conn.execute(statement, self._parameters | position).all()
+                roots = self._roots(conn, [row.session_id for row in page])
+                trees = members(conn, roots, self._rules, self._clock())
                 going = [tree for tree in trees.values() if self._goes(conn, tree)]
             yield from _fitting(going, self._batch)
             if len(page) < self._batch:
                 return
             statement, position = following, {"b_moment": page[-1].moment, "b_id": page[-1].id}
 
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self._clock() | self._rules.parameters
+
     def _page(self, moment: ColumnElement[Any], statuses: tuple[str, ...]) -> tuple[Any, Any]:
-        """The statements for the first page and for each that follows."""
+        """The statements for the first page and for those that follow; of heads alone, so all planners see the index."""
+        stored = StoredMoment.of(moment)
         found = (
-            select(heads.c.id, ROOT.label("root"), StoredMoment.of(moment).label("moment"))
-            .select_from(heads.join(sessions, sessions.c.session_id == heads.c.session_id))
-            .where(moment >= EARLIEST, moment < self._latest(), self._rules.due(statuses), is_root())
+            select(heads.c.id, heads.c.session_id, stored.label("moment"))
+            .where(moment >= EARLIEST, moment < self._latest(), self._rules.due(statuses))
             .order_by(moment, heads.c.id)
             .limit(self._batch)
         )
         if statuses == (_SUSPENDED,):
             found = found.where(heads.c.status == _SUSPENDED)
-        if self._rules.cascade is not None:
-            found = found.where(sessions.c.cascade_id == self._rules.cascade)
         for dialect in ("mysql", "mariadb"):  # they would rather sort all that is due, for each page
             found = found.with_hint(heads, f"FORCE INDEX ({_INDEX[moment.name]})", dialect)
         last = bindparam("b_moment", type_=StoredMoment())
-        stored = StoredMoment.of(moment)
         return found, found.where(stored >= last, or_(stored > last, heads.c.id > bindparam("b_id")))
+
+    def _roots(self, conn: Connection, session_ids: Sequence[str]) -> list[str]:
+        """Those of these sessions at which a tree is to be found, as the ids of its root."""
+        found: dict[str, str] = {}
+        statement = (
+            _ROOTS if self._rules.cascade is None else _ROOTS.where(sessions.c.cascade_id == self._rules.cascade)
+        )
+        for some in chunks(session_ids):
+            found |= {row.session_id: row.root for row in conn.execute(statement, {"b_ids": some})}
+        return list(dict.fromkeys(found[session_id] for session_id in session_ids if session_id in found))
 
     def _latest(self) -> ColumnElement[Any]:
         """No finished session after this moment may go."""
@@ -105,7 +115,8 @@ class Pruning:
         return after(max(self._rules.seconds.values()))
 
     def _goes(self, conn: Connection, tree: Tree) -> bool:
-        return all(one.goes and one.session_id not in self._newest(conn, one.cascade_id) for one in tree)
+        stays = (not one.goes or one.session_id in self._newest(conn, one.cascade_id) for one in tree)
+        return bool(tree) and not any(stays)  # no tree: somebody deleted it since the page was read
 
     def _newest(self, conn: Connection, cascade_id: str | None) -> frozenset[str]:
         """The finished sessions of a cascade that stay whatever their age; looked up once a prune."""
@@ -118,6 +129,11 @@ class Pruning:
         return self._kept[cascade_id]
 
 
+_ROOTS = (
+    select(sessions.c.session_id, ROOT.label("root"))
+    .select_from(sessions.outerjoin(ROOTS, ROOTS.c.session_id == sessions.c.root_session_id))
+    .where(sessions.c.session_id.in_(bindparam("b_ids", expanding=True)), IS_ROOT)
+)
 _INDEX = {"finished_at": "ix_session_states_finished_at", "created_at": "ix_session_states_status_created_at"}
 _FINISHED = (
     select(sessions.c.session_id)

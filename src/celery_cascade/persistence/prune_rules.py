@@ -44,23 +44,23 @@ class Rules:
         """The values of the statements' parameters."""
         return {f"b_age_{status}": seconds for status, seconds in self.seconds.items()}
 
-    def due(self, statuses: tuple[str, ...] | None = None) -> ColumnElement[bool]:
-        """Whether nothing about this one head keeps its session: status, age, pin, thread."""
+    def due(self, statuses: tuple[str, ...]) -> ColumnElement[bool]:
+        """Whether this one head is of these statuses, past its age, and not pinned."""
         found: list[ColumnElement[bool]] = []
-        for status in self.seconds if statuses is None else statuses:
-            age = after(f"b_age_{status}")
+        for status in statuses:
             moment = heads.c.updated_at if status == "suspended" else heads.c[self.since]
-            found.append(and_(heads.c.status == literal(status), moment < age, ~_thread_in_use(age)))
+            found.append(and_(heads.c.status == literal(status), moment < after(f"b_age_{status}")))
         return and_(or_(false(), *found), heads.c.pinned == 0)
 
     def goes(self) -> ColumnElement[int]:
-        """`due` as 1 or 0; 0 also where there is no head."""
-        return case((self.due(), 1), else_=0)
+        """Whether nothing about this one session keeps it, as 1 or 0; 0 also where there is no head."""
+        statuses = tuple(self.seconds)
+        return case((and_(self.due(statuses), ~self._thread_in_use(statuses)), 1), else_=0)
 
-
-def _thread_in_use(age: ColumnElement[Any]) -> ColumnElement[bool]:
-    used = and_(mappings.c.updated_at > age, mappings.c.updated_at < after(literal(LATEST)))
-    return select(mappings.c.session_id).where(mappings.c.session_id == heads.c.session_id, used).exists()
+    def _thread_in_use(self, statuses: tuple[str, ...]) -> ColumnElement[bool]:
+        period = case(*((heads.c.status == literal(status), after(f"b_age_{status}")) for status in statuses))
+        used = and_(mappings.c.updated_at > period, mappings.c.updated_at < after(literal(LATEST)))
+        return select(mappings.c.session_id).where(mappings.c.session_id == heads.c.session_id, used).exists()
 
 
 def broken(moment: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -71,10 +71,7 @@ def broken(moment: ColumnElement[Any]) -> ColumnElement[bool]:
 ROOT: ColumnElement[Any] = case(
     (sessions.c.root_session_id.is_(None), sessions.c.session_id), else_=sessions.c.root_session_id
 )
-_parents = sessions.alias("roots")
-
-
-def is_root() -> ColumnElement[bool]:
-    """Whether a tree is to be found at this session: it is the root, or the root's row is gone."""
-    there = select(_parents.c.session_id).where(_parents.c.session_id == sessions.c.root_session_id).exists()
-    return or_(sessions.c.root_session_id.is_(None), sessions.c.root_session_id == sessions.c.session_id, ~there)
+#: Joined to a session by its `root_session_id`.
+ROOTS = sessions.alias("roots")
+#: Whether a tree is to be found at this session: it is the root, or the root's row is gone.
+IS_ROOT: ColumnElement[bool] = or_(ROOTS.c.session_id.is_(None), ROOTS.c.session_id == sessions.c.session_id)

@@ -322,3 +322,7 @@ class Store:
     def delete_tree(self, session_id: str, check: Callable[[list[Member]], None]) -> list[str]:
         """Delete the tree of a session unless `check` raises; the ids that are gone."""
         return deleting.delete_tree(self.database, session_id, check)
+
+    def delete_session(self, session_id: str) -> None:
+        """Delete one session whatever its status and its tree."""
+        deleting.delete_session(self.database, session_id)
