@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence import tables
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.models import Base
+from celery_cascade.persistence.prune import MOST_STEPS, Pruning
+from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.states import Halt
 from contract.kit import Kit, queued
 
@@ -29,11 +34,25 @@ def ended(kit: Kit, status: str = "completed", **new: Any) -> str:
     return session
 
 
-def prunable(
-    kit: Kit, ages: dict[str, timedelta | None] | None = None, keep_last: int = 0, limit: int = 100
-) -> list[str]:
-    found = kit.store.prunable(AGES if ages is None else ages, keep_last=keep_last, limit=limit)
-    return [session for session, _ in found]
+def pruning(
+    kit: Kit, ages: dict[str, timedelta | None] | None = None, keep_last: int = 0, limit: int = 100, **more: Any
+) -> Pruning:
+    return kit.store.pruning(Rules(ages=AGES if ages is None else ages, keep_last=keep_last, **more), batch=limit)
+
+
+def batches(kit: Kit, *args: Any, **options: Any) -> list[list[str]]:
+    """What each transaction of a prune would delete."""
+    found = pruning(kit, *args, **options).batches()
+    return [[one.session_id for tree in trees for one in tree] for trees in found]
+
+
+def prunable(kit: Kit, *args: Any, **options: Any) -> list[str]:
+    return list(chain(*batches(kit, *args, **options)))
+
+
+def prune(kit: Kit, **options: Any) -> list[str]:
+    one = pruning(kit, **options)
+    return [gone.session_id for trees in one.batches() for gone in one.delete(trees)]
 
 
 def test_each_status_goes_at_its_own_age(kit: Kit) -> None:
@@ -49,9 +68,8 @@ def test_each_status_goes_at_its_own_age(kit: Kit) -> None:
     assert sorted(prunable(kit)) == sorted(sessions.values())
     kit.clock.forward(days=4000)
     assert not set(never) & set(prunable(kit))
-    assert dict(kit.store.prunable(AGES, keep_last=0, limit=9)) == {
-        session: status for status, session in sessions.items()
-    }
+    found = [one for trees in pruning(kit, limit=2).batches() for tree in trees for one in tree]
+    assert {one.status: one.session_id for one in found} == sessions
 
 
 def test_an_age_of_none_and_a_missing_status_keep(kit: Kit) -> None:
@@ -87,9 +105,25 @@ def test_a_pinned_session_stays(kit: Kit) -> None:
     assert prunable(kit) == [loose]
 
 
-def pin(kit: Kit, session: str) -> None:
-    statement = update(tables.heads).where(tables.heads.c.session_id == session).values(pinned=1)
-    kit.database.transaction(lambda conn: conn.execute(statement))
+def pin(kit: Kit, session: str, pinned: bool = True) -> bool:
+    return kit.store.pin(session, pinned, Action(action="keep", actor="me", reason="audit"))
+
+
+def test_a_pin_is_recorded_and_can_be_undone(kit: Kit) -> None:
+    """D9: session.keep(), session.keep(False)."""
+    session = ended(kit)
+    before = kit.head(session)["version"]
+    assert [pin(kit, session), pin(kit, session)] == [True, False]
+    assert kit.head(session)["pinned"] == 1
+    assert [pin(kit, session, False), pin(kit, session, False)] == [True, False]
+    assert kit.head(session)["version"] == before + 2, "what changes nothing is no change"
+    assert [(row["action"], row["actor"], row["reason"]) for row in kit.store.actions(session)] == [
+        ("keep", "me", "audit")
+    ] * 2
+    kit.clock.forward(days=100)
+    assert prunable(kit) == [session]
+    with pytest.raises(SessionNotFound, match="Available sessions: 1"):
+        pin(kit, "nobody")
 
 
 def test_a_session_whose_thread_was_used_within_the_period_stays(kit: Kit) -> None:
@@ -109,7 +143,7 @@ def test_a_session_whose_thread_was_used_within_the_period_stays(kit: Kit) -> No
     kit.database.transaction(lambda conn: conn.execute(insert(tables.mappings), values))
 
     assert prunable(kit) == [unused]
-    assert kit.store.delete_sessions([unused]) == 1
+    assert prune(kit) == [unused]
     assert kit.column(tables.mappings.c.session_id) == [used]
 
 
@@ -145,6 +179,7 @@ def test_a_tree_with_a_pinned_or_newest_session_stays(kit: Kit) -> None:
 
 
 def test_a_batch_is_limited_and_cuts_no_tree(kit: Kit) -> None:
+    """R118, R141: never more than the batch in one transaction, but for a single tree that is larger."""
     trees = []
     for _ in range(3):
         trees.append(tree(kit, "completed", "completed", "completed"))
@@ -152,14 +187,60 @@ def test_a_batch_is_limited_and_cuts_no_tree(kit: Kit) -> None:
     alone = ended(kit)
     kit.clock.forward(days=10)
 
-    assert sorted(prunable(kit, limit=5)) == sorted(trees[0])
-    assert sorted(prunable(kit, limit=6)) == sorted(trees[0] + trees[1])
-    assert sorted(prunable(kit, limit=2)) == sorted(trees[0]), "a tree larger than the batch goes by itself"
-    gone: list[str] = []
-    while found := prunable(kit, limit=4):
-        assert kit.store.delete_sessions(found) == len(found)
-        gone += found
-    assert sorted(gone) == sorted([*chain(*trees), alone])
+    def sizes(limit: int) -> list[int]:
+        return [len(batch) for batch in batches(kit, limit=limit)]
+
+    assert sizes(6) == [6, 4]
+    assert sorted(sizes(5)) == [3, 3, 4]
+    assert sorted(sizes(2)) == [1, 3, 3, 3], "a tree larger than the batch goes by itself"
+    assert sizes(100) == [10]
+    assert sorted(prune(kit, limit=4)) == sorted([*chain(*trees), alone])
+
+
+def test_sessions_of_very_many_steps_go_in_smaller_batches(kit: Kit) -> None:
+    """R118: what one transaction deletes is bounded in rows too."""
+    large = []
+    for _ in range(3):
+        session = kit.start(total=MOST_STEPS // 2 + 1)
+        kit.store.halt(session, Halt.CANCELLED, None)
+        kit.store.settle(session)
+        large.append(session)
+    small = [ended(kit) for _ in range(2)]
+    kit.clock.forward(days=10)
+    found = batches(kit)
+    assert sorted(chain(*found)) == sorted(large + small)
+    assert all(len(set(batch) & set(large)) <= 1 for batch in found)
+
+
+def test_a_tree_whose_root_is_gone_goes_whole_all_the_same(kit: Kit) -> None:
+    """D9: somebody deleted the root with a SQL client."""
+    orphans = tree(kit, "completed", "completed", "completed")
+    kit.store.delete_session(orphans[0])
+    kit.clock.forward(days=10)
+    assert sorted(prunable(kit, limit=1)[:2]) == sorted(orphans[1:])
+    assert sorted(prune(kit)) == sorted(orphans[1:])
+
+
+def test_sessions_without_a_cascade_have_their_newest_too(kit: Kit) -> None:
+    """D9: those that were made otherwise than from a file."""
+    sessions = []
+    for _ in range(4):
+        sessions.append(ended(kit))
+        kit.clock.forward(1)
+    kit.database.transaction(lambda conn: conn.execute(update(tables.sessions).values(cascade_id=None)))
+    kit.clock.forward(days=10)
+    assert prunable(kit, keep_last=3) == sessions[:1]
+
+
+def test_one_cascade_alone_can_be_pruned(kit: Kit) -> None:
+    """R141. What counts is the cascade of a tree's root."""
+    mine = [ended(kit, cascade_id="mine") for _ in range(3)]
+    child = ended(kit, cascade_id="other", root_session_id=mine[0], parent_session_id=mine[0], depth=1)
+    other = ended(kit, cascade_id="other")
+    ended(kit, cascade_id="mine", root_session_id=other, parent_session_id=other, depth=1)
+    kit.clock.forward(days=10)
+    assert sorted(prunable(kit, cascade="mine", limit=2)) == sorted([*mine, child])
+    assert prunable(kit, cascade="nobody") == []
 
 
 def test_the_oldest_go_first(kit: Kit) -> None:
@@ -169,40 +250,94 @@ def test_the_oldest_go_first(kit: Kit) -> None:
         kit.clock.forward(1)
     kit.clock.forward(days=10)
     assert prunable(kit) == sessions
-    assert prunable(kit, limit=2) == sessions[:2]
+    assert batches(kit, limit=2) == [sessions[:2], sessions[2:]]
 
 
-def test_a_deleted_session_leaves_nothing_behind(kit: Kit) -> None:
-    session, other = kit.start(queued("a", "b")), ended(kit)
+def test_many_that_ended_in_the_same_moment_are_each_met_once(kit: Kit) -> None:
+    sessions = [ended(kit) for _ in range(7)]
+    kit.clock.forward(days=10)
+    found = prunable(kit, limit=2)
+    assert len(found) == 7
+    assert sorted(found) == sorted(sessions)
+
+
+def rows_of(kit: Kit, session: str) -> dict[str, int]:
+    """Table -> rows that name the session, for every table that could."""
+    found = {}
+    for table in Base.metadata.sorted_tables:
+        if "session_id" in table.columns:
+            found[table.name] = kit.column(table.c.session_id).count(session)
+    return found
+
+
+def everything(kit: Kit) -> str:
+    """A session with a row in every table that has a session_id."""
+    session = kit.start(queued("a", "b"))
     kit.fail(kit.claim(session), 1.0)
-    kit.store.halt(session, Halt.CANCELLED, None, None)
+    kit.store.halt(session, Halt.CANCELLED, None, Action(action="cancel"))
     kit.store.settle(session)
+    rows: list[tuple[Any, dict[str, Any]]] = [
+        (tables.messages, {"seq": 1, "role": "user", "content": '"hi"', "version": 1}),
+        (tables.signals, {"id": session, "name": "go", "kind": "signal", "version": 1}),
+        (tables.mappings, {"thread_id": session, "resource_id": "r"}),
+    ]
+    for table, values in rows:
+        statement = insert(table).values(session_id=session, **values)
+        kit.database.transaction(lambda conn, statement=statement: conn.execute(statement))
+    assert 0 not in rows_of(kit, session).values(), rows_of(kit, session)
+    return session
 
-    assert kit.store.delete_sessions([session, "nobody"]) == 1
-    for table in (tables.sessions, tables.heads, tables.steps):
-        assert kit.column(table.c.session_id) == [other]
-    assert kit.column(tables.attempts.c.session_id) == []
+
+@pytest.mark.parametrize("way", ["prune", "delete"])
+def test_a_deleted_session_leaves_nothing_behind_in_any_table(kit: Kit, way: str) -> None:
+    """D10: the thread mapping is free again too."""
+    session, other = everything(kit), everything(kit)
+    before = rows_of(kit, other)
+    if way == "prune":
+        pin(kit, other)
+        kit.clock.forward(days=10)
+        assert prune(kit, ages={"cancelled": DAYS}) == [session]
+        before["session_actions"] += 1
+    else:
+        assert kit.store.delete_tree(session, lambda tree: None) == [session]
+    assert set(rows_of(kit, session).values()) == {0}
+    assert rows_of(kit, other) == before
 
 
-def test_a_session_that_came_back_to_life_is_not_deleted(kit: Kit) -> None:
-    """R118: never touches running ones."""
+def test_what_changed_since_the_look_stays_with_its_whole_tree(kit: Kit) -> None:
+    """R118: never touches running ones; nor what was pinned, or has ended anew."""
     family = tree(kit, "failed", "completed")
-    alone, active = ended(kit), kit.start()
+    pinned, again, gone = ended(kit), ended(kit, "failed"), ended(kit)
+    kit.clock.forward(days=31)
+    one = pruning(kit)
+    (trees,) = one.batches()
+    assert len(trees) == 4
+
     kit.store.revive(family[0])
+    pin(kit, pinned)
+    kit.store.revive(again)
+    kit.store.halt(again, Halt.CANCELLED, None)
+    kit.store.settle(again)
+    assert [member.session_id for member in one.delete(trees)] == [gone]
+    assert sorted(kit.column(tables.sessions.c.session_id)) == sorted([*family, pinned, again])
+    assert one.delete(trees) == []
 
-    assert kit.store.delete_sessions([*family, alone, active]) == 1
-    assert sorted(kit.column(tables.sessions.c.session_id)) == sorted([*family, active])
-    assert kit.store.delete_sessions([]) == 0
 
-
-def test_one_session_is_deleted_whatever_its_status(kit: Kit) -> None:
-    session, other = kit.start(queued("a", "b")), kit.start()
-    kit.claim(session)
-    kit.store.delete_session(session)
-    kit.store.delete_session(session)
-
-    assert kit.column(tables.sessions.c.session_id) == [other]
-    assert kit.column(tables.steps.c.session_id) == [other]
+def test_by_the_last_change_it_is_to_the_second(kit: Kit) -> None:
+    """R118: 7 d + 1 s goes, 7 d - 1 s stays; counted from `updated_at`, by hand for suspended sessions too."""
+    statuses = ("completed", "cancelled", "expired", "failed", "suspended")
+    rules = {"ages": dict.fromkeys(statuses, 7 * DAYS), "since": "updated_at"}
+    old = [ended(kit, status) for status in statuses]
+    active = ended(kit, "active")
+    changed = ended(kit)
+    kit.clock.forward(2)
+    young = [ended(kit, status) for status in statuses]
+    pin(kit, changed)
+    pin(kit, changed, False)
+    kit.clock.forward(7 * 86_400 - 1)
+    assert sorted(prunable(kit, **rules, limit=2)) == sorted(old)
+    assert sorted(prune(kit, **rules, limit=3)) == sorted(old)
+    assert sorted(kit.column(tables.sessions.c.session_id)) == sorted([active, changed, *young])
 
 
 def test_definitions_go_when_no_session_refers_to_them_and_not_at_once(kit: Kit) -> None:

@@ -83,7 +83,7 @@ class Pruning:
         return self._clock() | self._rules.parameters
 
     def _page(self, moment: ColumnElement[Any], statuses: tuple[str, ...]) -> tuple[Any, Any]:
-        """The statements for the first page and for those that follow; of heads alone, so all planners see the index."""
+        """The statements for the first page and those that follow; of heads alone, so that planners see the index."""
         stored = StoredMoment.of(moment)
         found = (
             select(heads.c.id, heads.c.session_id, stored.label("moment"))
