@@ -33,12 +33,15 @@ def test_prune_deletes_what_is_older_than_asked_and_nothing_that_failed(forgetfu
     assert forgetful.json("prune", "--older-than", "0s", "--status", "failed")["by_status"] == {"failed": 1}
 
 
-def test_a_dry_run_prints_the_ids_and_deletes_nothing(forgetful: Project) -> None:
+def test_a_dry_run_lists_what_would_go_and_deletes_nothing(forgetful: Project) -> None:
     """D9."""
     session_id = forgetful.ended()
     result = forgetful.run("prune", "--older-than", "0s", "--dry-run")
-    assert result.stdout == session_id + "\n"
-    assert "Would delete 1 session (1 completed)." in result.stderr
+    heading, line = result.stdout.splitlines()
+    assert heading.split() == ["SESSION", "CASCADE", "STATUS", "ENDED", "SIZE"]
+    assert line.split()[:3] == [session_id, "order", "completed"]
+    assert line.split()[4:6] == ["s", "ago"]
+    assert "Would delete 1 session (1 completed) with" in result.stderr
     assert forgetful.json("ls")["count"] == 1
 
 
@@ -52,8 +55,111 @@ def test_prune_keeps_what_is_young_and_the_newest_of_each_cascade(project: Proje
 def test_prune_in_json_has_these_keys(project: Project) -> None:
     found = project.json("prune", "--dry-run")
     assert set(found) == {
-        "schema", "deleted", "batches", "by_status", "session_ids", "definitions", "workers", "dry_run",
+        "schema", "deleted", "batches", "by_status", "sessions", "more", "definitions", "workers", "mended", "dry_run",
     }  # fmt: skip
+    assert project.json("prune", "--older-than", "0s", "--keep-last", "0", "--dry-run")["sessions"] == []
+    session_id = project.ended()
+    (one,) = project.json("prune", "--older-than", "0s", "--keep-last", "0", "--dry-run")["sessions"]
+    assert (one["session_id"], set(one)) == (session_id, {"session_id", "cascade_id", "status", "seconds", "bytes"})
+
+
+def test_prune_of_one_cascade_leaves_the_last_ones_that_it_is_told_to(project: Project) -> None:
+    """R141: keep-last-n per cascade."""
+    orders, broken = [project.ended() for _ in range(3)], project.ended("broken.yaml")
+    prune = ["prune", "--older-than", "0s", "--status", "completed,failed"]
+    assert project.json(*prune, "--cascade", "order", "--keep-last", "1")["by_status"] == {"completed": 2}
+    assert {one["session_id"] for one in project.json("ls")["sessions"]} == {orders[2], broken}
+
+
+def test_vacuum_gives_room_back_to_the_disk(forgetful: Project) -> None:
+    for _ in range(3):
+        forgetful.run("run", "order.yaml", "-i", "n=1", "-i", f"word={'x' * 300_000}", "--local")
+    result = forgetful.run("prune", "--older-than", "0s", "--vacuum")
+    assert result.exit_code == 0
+    assert "The file of the store took" in result.stderr
+    found = forgetful.json("prune", "--vacuum")["vacuum"]
+    assert found["before"] == found["after"] < 500_000
+
+
+@pytest.mark.parametrize("args", [["--dry-run", "--vacuum"]])
+def test_vacuum_is_refused_where_it_makes_no_sense(project: Project, args: list[str]) -> None:
+    assert project.run("prune", *args).exit_code == 2
+
+
+def test_a_kept_session_is_shown_and_stays(forgetful: Project) -> None:
+    """D9: the command that undoes it works as printed."""
+    kept, other = forgetful.ended(), forgetful.ended()
+    result = forgetful.run("keep", kept[:8], "--reason", "audit")
+    assert (result.exit_code, result.stdout) == (0, kept + "\n")
+    assert "is kept." in result.stderr
+    assert "nothing was changed" in forgetful.run("keep", kept).stderr
+    shown = forgetful.run("show", kept).stdout
+    assert "Kept" in shown
+    assert forgetful.json("show", kept)["session"]["kept"] is True
+    (action,) = forgetful.runtime.store.actions(kept)
+    assert (action["action"], action["reason"]) == ("keep", "audit")
+    assert action["actor"]
+    assert forgetful.json("prune", "--older-than", "0s")["deleted"] == 1
+    assert forgetful.run("show", other).exit_code == 3
+
+    (undo,) = commands_in(shown)
+    assert undo == ["keep", "--undo", kept]
+    assert forgetful.json(*undo)["sessions"] == [{"session_id": kept, "kept": False}]
+    assert forgetful.json("prune", "--older-than", "0s")["deleted"] == 1
+    assert forgetful.run("keep", "nobody").exit_code == 3
+
+
+def test_rm_deletes_one_session_without_asking(project: Project) -> None:
+    """D10."""
+    session_id, other = project.ended(), project.ended()
+    result = project.run("rm", session_id)
+    assert (result.exit_code, result.stdout) == (0, session_id + "\n")
+    assert "Deleted 1 session." in result.stderr
+    assert project.run("rm", session_id).exit_code == 3
+    assert [one["session_id"] for one in project.json("ls")["sessions"]] == [other]
+
+
+def test_rm_of_several_asks_and_a_dry_run_does_not(project: Project) -> None:
+    ids = [project.ended(), project.ended("broken.yaml")]
+    assert project.json("rm", *ids, "--dry-run") == {
+        "schema": "cascade/1", "deleted": 2, "session_ids": ids, "dry_run": True,
+    }  # fmt: skip
+    for answer, said in (("n\n", "nothing was deleted"), ("", "--yes")):
+        result = project.run("rm", *ids, input=answer)
+        assert result.exit_code == 2
+        assert said in result.stderr
+    assert project.json("ls")["count"] == 2
+    assert "Delete 2 sessions?" in project.run("rm", *ids, input="n\n").stderr
+    assert project.run("rm", *ids, input="y\n").exit_code == 0
+    assert project.json("ls")["count"] == 0
+    ids = [project.ended(), project.ended()]
+    assert project.json("rm", "--yes", *ids, ids[0])["session_ids"] == ids
+
+
+def test_rm_deletes_none_if_one_cannot_go(project: Project) -> None:
+    """D10: an active one is a conflict, with the command that cancels it, and that works as printed."""
+    done, active = project.ended(), project.started()
+    result = project.run("rm", "--yes", done, active)
+    assert result.exit_code == 4
+    assert commands_in(result.stderr) == [["cancel", active]]
+    assert project.json("ls")["count"] == 2
+    assert project.json("rm", active, code=4)["error"]["type"] == "SessionConflict"
+    assert project.run(*commands_in(result.stderr)[0]).exit_code == 0
+    assert project.run("keep", done).exit_code == 0
+    result = project.run("rm", "--yes", done, active)
+    assert result.exit_code == 4
+    assert project.run(*commands_in(result.stderr)[0]).exit_code == 0
+    assert project.run("rm", "--yes", done, active).exit_code == 0
+    assert project.json("ls")["count"] == 0
+
+
+def test_when_a_session_expires_is_shown(project: Project) -> None:
+    """R45."""
+    session_id = project.cascades.start("order.yaml", {"n": 1}, expires_in=3600).id
+    assert "expires in 60 min" in project.run("ls").stdout
+    assert "Expires" in project.run("show", session_id).stdout
+    project.ended()
+    assert "Expires" not in project.run("show", "@last").stdout
 
 
 @pytest.mark.parametrize("args", [["--status", "active"], ["--status", "nope"], ["--older-than", "x"]])

@@ -13,7 +13,7 @@ from cli.kit import ORDER, Project, commands_in
 #: `cascade/1`: programs rely on these keys; a new one is an addition, a missing one breaks them.
 SUMMARY = {
     "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
-    "can_resume", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
+    "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
     "finished_at", "expires_at",
 }  # fmt: skip
 WHOLE = SUMMARY | {

@@ -196,9 +196,10 @@ def test_an_expired_session_ends_whatever_it_was_doing(any_kit: Kit) -> None:
     for session in (queued, waiting):
         assert session.to_dict()["expires_at"] is not None
         _expire(any_kit, session.id)
-        with pytest.raises(NotResumable, match="expired"):
-            session.resume()
-    assert any_kit.app.tasks["celery_cascade.expire"]() == {"expired": 2}
+    with pytest.raises(NotResumable, match="expired"):
+        waiting.resume()
+    assert (queued.status, waiting.status) == ("active", "expired")  # the resume itself brought it to its end
+    assert any_kit.app.tasks["celery_cascade.expire"]() == {"expired": 1}
     any_kit.deliver()
     assert (queued.status, waiting.status, running.status) == ("expired",) * 3
     assert any_kit.ran == ["a/1"]  # of the one that ran
@@ -233,7 +234,7 @@ def test_a_session_as_data_has_these_keys(kit: Kit) -> None:
     shown = session.to_dict()
     assert list(shown) == [
         "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
-        "can_resume", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
+        "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
         "finished_at", "expires_at", "completed_steps", "inputs", "output", "error", "definition_sha256",
         "config_path", "parent_session_id", "depth", "checkpoints", "steps",
     ]  # fmt: skip
