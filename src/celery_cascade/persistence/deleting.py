@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import starmap
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
@@ -19,22 +19,21 @@ T = TypeVar("T")
 MOST_IDS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """One session of a tree. `status` is None where there is no head."""
 
     session_id: str
     root: str
     status: str | None
     halt: str | None
-    pinned: bool
+    pinned: int | None
     cascade_id: str | None
-    total_steps: int
-    goes: bool = False
+    total_steps: int | None
+    goes: int = 0
 
 
 def _members_of(goes: ColumnElement[int] | None) -> Any:
-    columns: list[Any] = [
+    columns: list[Any] = [  # in the order of Member
         sessions.c.session_id,
         ROOT.label("root"),
         heads.c.status,
@@ -65,9 +64,8 @@ def members(
     statement = _MEMBERS if rules is None else _members_of(rules.goes())
     parameters = {} if rules is None else (clock or {}) | rules.parameters
     for some in chunks(roots):
-        for row in conn.execute(statement, parameters | {"b_roots": some}).mappings():
-            values = dict(row) | {"pinned": bool(row["pinned"]), "total_steps": row["total_steps"] or 0}
-            trees[row["root"]].append(Member(**values | {"goes": bool(row.get("goes"))}))
+        for one in starmap(Member, conn.execute(statement, parameters | {"b_roots": some}).all()):
+            trees[one.root].append(one)
     return trees
 
 

@@ -87,7 +87,7 @@ class Pruning:
         stored = StoredMoment.of(moment)
         found = (
             select(heads.c.id, heads.c.session_id, stored.label("moment"))
-            .where(moment >= EARLIEST, moment < self._latest(), self._rules.due(statuses))
+            .where(moment < self._latest(), self._rules.due(statuses))
             .order_by(moment, heads.c.id)
             .limit(self._batch)
         )
@@ -96,7 +96,8 @@ class Pruning:
         for dialect in ("mysql", "mariadb"):  # they would rather sort all that is due, for each page
             found = found.with_hint(heads, f"FORCE INDEX ({_INDEX[moment.name]})", dialect)
         last = bindparam("b_moment", type_=StoredMoment())
-        return found, found.where(stored >= last, or_(stored > last, heads.c.id > bindparam("b_id")))
+        following = found.where(stored >= last, or_(stored > last, heads.c.id > bindparam("b_id")))
+        return found.where(moment >= EARLIEST), following  # one lower bound each: of two, SQLite may use the lesser
 
     def _roots(self, conn: Connection, session_ids: Sequence[str]) -> list[str]:
         """Those of these sessions at which a tree is to be found, as the ids of its root."""
@@ -155,7 +156,7 @@ def _fitting(trees: Sequence[Tree], batch: int) -> Iterator[list[Tree]]:
     part: list[Tree] = []
     size = weight = 0
     for tree in trees:
-        steps = sum(one.total_steps for one in tree)
+        steps = sum(one.total_steps or 0 for one in tree)
         if part and (size + len(tree) > batch or weight + steps > MOST_STEPS):
             yield part
             part, size, weight = [], 0, 0
