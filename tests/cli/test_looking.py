@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from datetime import datetime
 
 import pytest
@@ -189,3 +190,20 @@ def test_watch_gives_up_after_its_timeout(project: Project) -> None:
     assert result.exit_code == 124
     assert commands_in(result.stderr)[-1] == ["watch", session_id]
     assert "it goes on" in result.stderr
+
+
+def test_a_session_whose_times_cannot_be_read_is_shown_without_them(project: Project) -> None:
+    """R119: and hides no other session."""
+    broken, other = project.ended(), project.ended()
+    with sqlite3.connect(project.runtime.store.database.url.database) as connection:
+        connection.execute("DROP TRIGGER cascade_sessions_are_immutable")
+        connection.execute("UPDATE cascade_sessions SET created_at = 'garbage' WHERE session_id = ?", [broken])
+        times = "started_at = 'x', finished_at = 7, updated_at = '', expires_at = '1.5.'"
+        connection.execute(f"UPDATE session_states SET {times} WHERE session_id = ?", [broken])
+        connection.execute("UPDATE session_steps SET finished_at = 'y' WHERE session_id = ?", [broken])
+    connection.close()
+    assert {line.split()[0] for line in project.run("ls").stdout.splitlines()[1:]} == {broken, other}
+    assert project.run("show", broken).exit_code == 0
+    shown = project.json("show", broken)["session"]
+    assert (shown["created_at"], shown["finished_at"], shown["status"]) == (None, None, "completed")
+    assert project.run("rm", broken).exit_code == 0

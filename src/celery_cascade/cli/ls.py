@@ -66,7 +66,7 @@ def _cells(one: dict[str, Any], now: datetime) -> list[str]:
         f"{progress['done']}/{progress['total']}",
         printable(one["current_phase"] or "-"),
         local(began),
-        took((until - datetime.fromisoformat(began)).total_seconds()),
+        took((until - datetime.fromisoformat(began)).total_seconds()) if began else "-",
     ]
 
 

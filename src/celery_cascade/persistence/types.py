@@ -52,6 +52,20 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
+        """A time that is none (R119: SQLite takes any text, MySQL zero dates) reads as None and hides no other row."""
+        process = super().result_processor(dialect, coltype)
+        if dialect.name == "postgresql" or process is None:
+            return process
+
+        def read(value: Any) -> datetime | None:
+            try:
+                return process(value)
+            except (ValueError, TypeError, AttributeError):
+                return None
+
+        return read
+
 
 class StoredMoment(TypeDecorator[Any]):
     """A moment as the driver gives it and takes it back: to stand at, never to be understood.
