@@ -25,8 +25,9 @@ class Retention:
     Args:
         completed, cancelled, expired: age after the end at which the session may go.
         failed: longer, because a failed session can still be resumed.
-        keep_last: the newest finished sessions of each cascade that stay whatever their age.
-        batch: most sessions deleted in one transaction.
+        keep_last: the newest finished sessions of each cascade (by their start) that stay whatever their age. 0 for
+            cascades that get a name of their own at every run: each of them is the newest of its name.
+        batch: most sessions deleted in one transaction; a tree of sessions that is larger goes in one by itself.
     """
 
     completed: timedelta | None = timedelta(days=7)
