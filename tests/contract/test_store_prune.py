@@ -147,6 +147,21 @@ def test_a_session_whose_thread_was_used_within_the_period_stays(kit: Kit) -> No
     assert kit.column(tables.mappings.c.session_id) == [used]
 
 
+def test_the_earlier_sessions_of_a_thread_in_use_stay_with_it(kit: Kit) -> None:
+    """D9, D12: the mapping names the newest alone; the others are the conversation that it continues."""
+    thread: dict[str, Any] = {"thread_id": "t", "resource_id": "ann"}
+    first = ended(kit, **thread)
+    other = ended(kit, thread_id="t", resource_id="bob")
+    kit.clock.forward(days=20)
+    second = ended(kit, **thread)
+    kit.clock.forward(days=1)
+    assert kit.column(tables.mappings.c.session_id).count(second) == 1
+    assert prunable(kit) == [other]
+    kit.clock.forward(days=7)
+    assert sorted(prune(kit)) == sorted([first, second, other])
+    assert kit.column(tables.mappings.c.session_id) == []
+
+
 def tree(kit: Kit, *statuses: str) -> list[str]:
     root = ended(kit, statuses[0])
     return [root] + [

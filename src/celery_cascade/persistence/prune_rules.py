@@ -60,7 +60,10 @@ class Rules:
     def _thread_in_use(self, statuses: tuple[str, ...]) -> ColumnElement[bool]:
         period = case(*((heads.c.status == literal(status), after(f"b_age_{status}")) for status in statuses))
         used = and_(mappings.c.updated_at > period, mappings.c.updated_at < after(literal(LATEST)))
-        return select(mappings.c.session_id).where(mappings.c.session_id == heads.c.session_id, used).exists()
+        # The thread points at its newest session; those before it are the conversation that this one continues.
+        same = and_(mappings.c.thread_id == sessions.c.thread_id, mappings.c.resource_id == sessions.c.resource_id)
+        here = mappings.c.session_id == heads.c.session_id
+        return or_(*(select(mappings.c.session_id).where(which, used).exists() for which in (here, same)))
 
 
 def broken(moment: ColumnElement[Any]) -> ColumnElement[bool]:
