@@ -27,4 +27,7 @@ def test_a_session_is_run_shown_listed_and_resumed_on_every_database(make_projec
     assert project.run("watch", waits, "--timeout", "100ms").exit_code == 124
     assert project.run("cancel", waits).exit_code == 0
     assert project.json("prune", "--dry-run")["deleted"] == 0
+    assert project.json("keep", done)["sessions"] == [{"session_id": done, "kept": True}]
+    assert project.json("rm", waits)["session_ids"] == [waits]
+    assert project.run("prune", "--vacuum").exit_code == (0 if database_url.startswith("sqlite") else 2)
     assert project.json("migrate", "down", "base", "--yes")["revision"] is None

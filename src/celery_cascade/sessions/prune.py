@@ -116,7 +116,8 @@ def _prune(runtime: Runtime, rules: Rules, batch: int, *, asked: bool) -> PruneR
         report.batches += 1
     while (count := store.forget_definitions(_ROWS)) > 0:
         report.definitions += count
-    while (count := store.forget_workers(_workers_kept(rules).total_seconds(), _ROWS)) > 0:
+    kept = _workers_kept(runtime.config.retention).total_seconds()
+    while (count := store.forget_workers(kept, _ROWS)) > 0:
         report.workers += count
     logger.info("pruned %d sessions in %d batches", report.deleted, report.batches)
     events.sessions_pruned.send(runtime.app, deleted=report.deleted)
@@ -171,8 +172,10 @@ def _set(rules: Rules) -> list[tuple[str, timedelta]]:
     return [(status, age) for status, age in rules.ages.items() if age is not None]
 
 
-def _workers_kept(rules: Rules) -> timedelta:
-    longest = max(age for _, age in _set(rules))
+def _workers_kept(retention: Retention | None) -> timedelta:
+    """By the settings, whatever was asked for: sessions that stay are shown with the names of their workers."""
+    ages = [getattr(retention or Retention(), status) for status in _STATUSES]
+    longest = WORKERS_KEPT if None in ages else max(ages)
     return min(WORKERS_KEPT, max(longest, _WORKERS_KEPT_AT_LEAST))
 
 
