@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, text, update
 
-from celery_cascade.errors import ClaimLost, SessionConflict, StoreUnavailable
+from celery_cascade.errors import ClaimLost, SessionConflict, SessionNotFound, StoreUnavailable
 from celery_cascade.persistence import tables
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import ClaimedStep, StepKey
+from celery_cascade.sessions.deleting import refuse
 from celery_cascade.states import Halt, SuspendReason
 from contract.kit import Kit, joins, new_session, queued, worker_row
 from contract.traffic import connection_lost, deadlock_at, lost_answers, watched
@@ -346,6 +347,32 @@ def test_many_prunes_at_once_delete_a_session_once(kit: Kit) -> None:
     found = at_once(prune, prune, prune)
     assert sum(found) == 20, found
     assert kit.column(tables.steps.c.session_id) == []
+
+
+def test_a_session_is_either_resumed_or_deleted_and_either_kept_or_pruned(kit: Kit) -> None:
+    """D9, D10, R118: whoever comes second finds what the first one did."""
+    for _ in range(8):
+        session = kit.start()
+        kit.store.halt(session, Halt.SUSPENDED, "operator")
+        kit.store.settle(session)
+        revived, deleted = at_once(
+            partial(kit.store.revive, session),
+            partial(kit.store.delete_tree, session, lambda tree, session=session: refuse(session, tree)),
+        )
+        there = session in kit.column(tables.heads.c.session_id)
+        assert isinstance(deleted, SessionConflict) if there else isinstance(revived, SessionNotFound)
+        assert (deleted == [session]) is not there
+
+        ended = kit.start()
+        kit.run(ended)
+        kit.complete(ended)
+        pruning = kit.store.pruning(Rules(ages={"completed": timedelta(0)}, keep_last=0), batch=9)
+        kit.clock.forward(1)
+        (trees,) = pruning.batches()
+        pinned, gone = at_once(partial(kit.store.pin, ended, True), partial(pruning.delete, trees))
+        there = ended in kit.column(tables.heads.c.session_id)
+        assert (pinned is True) is there
+        assert (len(gone) == 1) is not there
 
 
 def test_a_session_is_deleted_while_a_step_of_it_ends(kit: Kit) -> None:
