@@ -1,0 +1,62 @@
+"""How long finished sessions stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from celery_cascade.config.about import setting, settings_of
+from celery_cascade.config.values import read_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long finished sessions stay (D9). `None` for an age = for ever.
+
+    Args:
+        completed, cancelled, expired: age after the end at which the session may go.
+        failed: longer, because a failed session can still be resumed.
+        keep_last: the newest finished sessions of each cascade that stay whatever their age.
+        batch: most sessions deleted in one transaction.
+    """
+
+    completed: timedelta | None = setting(
+        timedelta(days=7),
+        "age",
+        doc="Age after its end at which a completed session may go.",
+        change="finished runs are looked at for longer, or a law says how long they are kept.",
+        without="A week of finished runs.",
+    )
+    cancelled: timedelta | None = setting(
+        timedelta(days=7), "age", doc="The same for cancelled ones.", change="as above.", without="A week of them."
+    )
+    expired: timedelta | None = setting(
+        timedelta(days=7), "age", doc="The same for expired ones.", change="as above.", without="A week of them."
+    )
+    failed: timedelta | None = setting(
+        timedelta(days=30),
+        "age",
+        doc="The same for failed ones, which can still be resumed until then.",
+        change="failures are mended later than within a month (longer), or hold what must go soon (shorter).",
+        without="A month of failures.",
+    )
+    keep_last: int = setting(
+        20,
+        "count",
+        doc="The newest finished sessions of each cascade stay, whatever their age.",
+        change="nothing at all may outlive its age (0), or a page of recent runs shows more.",
+        without="The last 20 runs of a cascade that runs once a year are still there.",
+        least=0,
+    )
+    batch: int = setting(
+        1000,
+        "count",
+        doc="Most sessions that one transaction deletes.",
+        change="a prune holds others up (less).",
+        without="Some hundred milliseconds a transaction on common databases.",
+    )
+
+    def __post_init__(self) -> None:
+        for name, about in settings_of(type(self)).items():
+            value = read_value(f"cascade_retention: {name}", about, getattr(self, name))
+            object.__setattr__(self, name, value)
