@@ -60,9 +60,36 @@ class NotResumable(CascadeError):
 
 
 class DefinitionError(CascadeError):
-    """A cascade file does not say something that can be run."""
+    """A cascade file does not say something that can be run.
+
+    Args:
+        message: `file:line:column: what`, where it is about a place.
+        hint: the line of the file with a caret under the place, or what helps.
+        file: as shown; None = not about a place in a file.
+        line: from 1.
+        column: from 1, in characters.
+    """
 
     exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.line = line
+        self.column = column
+
+    @property
+    def place(self) -> dict[str, str | int | None]:
+        """File, line and column; empty without a place."""
+        return {} if self.line is None else {"file": self.file, "line": self.line, "column": self.column}
 
 
 class InputError(CascadeError):

@@ -68,3 +68,12 @@ def test_json_has_a_finding_for_each(project: Project) -> None:
     assert [file["valid"] for file in found["files"]] == [True, False]
     assert set(found["files"][0]) == {"valid", "file", "cascade_id", "steps", "errors", "warnings"}
     assert found["files"][1]["errors"][0]["message"] == "nope.yaml: there is no such file"
+
+
+def test_json_errors_of_any_verb_bear_file_line_and_column(project: Project) -> None:
+    """R150: for editors and CI, which should not have to read words."""
+    file = write(project, "bad.yaml", "cascade: cascade files\nsteps:\n  - {id: a, taks: t}  # with: cascade ls\n")
+    found = project.json("run", file, code=6)["error"]
+    assert (found["file"], found["line"], found["column"]) == ("bad.yaml", 3, 13)
+    assert found["hint"].split("\n") == ["  - {id: a, taks: t}  # with: cascade ls", " " * 12 + "^"]
+    assert "file" not in project.json("run", "nope.yaml", code=6)["error"]

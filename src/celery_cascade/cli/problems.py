@@ -49,12 +49,13 @@ def tell(ctx: click.Context, error: CascadeError) -> None:
     """Write an error to stderr, and as JSON to stdout if the caller asked for JSON."""
     if os.environ.get(DEBUG_VARIABLE):
         say("".join(traceback.format_exception(error)).rstrip())
-    hint = as_called(error.hint)
+    place = getattr(error, "place", {})
+    hint = error.hint if place else as_called(error.hint)  # a line of a file stays as it is
     say(f"Error: {printable(error.message, lines=True)}")
     for line in hint.splitlines():
         say(printable(line, lines=True))
     if is_json(ctx):
-        out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint}})
+        out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint, **place}})
 
 
 def as_called(hint: str) -> str:

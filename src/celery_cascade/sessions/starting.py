@@ -20,6 +20,7 @@ from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
+from celery_cascade.definition.words import suggestion
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFound, UsageError
@@ -132,10 +133,9 @@ def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
     for step in plan.steps.values():
         if step.task in known:
             continue
-        near = difflib.get_close_matches(step.task, [name for name in known if not name.startswith("celery.")], n=1)
+        near = suggestion(step.task, (name for name in known if not name.startswith("celery.")))
         raise DefinitionError(
-            f"{where}: step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}"
-            + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"{where}: step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}{near}",
             hint="See what is registered with: celery -A <app> cascade doctor --tasks",
         )
 
