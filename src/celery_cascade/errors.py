@@ -64,10 +64,11 @@ class DefinitionError(CascadeError):
 
     Args:
         message: `file:line:column: what`, where it is about a place.
-        hint: the line of the file with a caret under the place, or what helps.
-        file: as shown; None = not about a place in a file.
+        hint: as for every error.
+        file: as shown; None = not about a place.
         line: from 1.
         column: from 1, in characters.
+        excerpt: the line of the file, and a caret under the place.
     """
 
     exit_code = 6
@@ -80,16 +81,16 @@ class DefinitionError(CascadeError):
         file: str | None = None,
         line: int | None = None,
         column: int | None = None,
+        excerpt: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.file = file
         self.line = line
         self.column = column
+        self.excerpt = excerpt
 
-    @property
-    def place(self) -> dict[str, str | int | None]:
-        """File, line and column; empty without a place."""
-        return {} if self.line is None else {"file": self.file, "line": self.line, "column": self.column}
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.message, self.excerpt, self.hint) if part)
 
 
 class InputError(CascadeError):

@@ -19,6 +19,9 @@ from celery_cascade.errors import CascadeError, ConfigError, UsageError
 #: Where a hint names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
 _COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
 
+#: What an error about a place in a file bears.
+_PLACE = ("file", "line", "column", "excerpt")
+
 
 @contextmanager
 def told(ctx: click.Context) -> Iterator[None]:
@@ -49,10 +52,10 @@ def tell(ctx: click.Context, error: CascadeError) -> None:
     """Write an error to stderr, and as JSON to stdout if the caller asked for JSON."""
     if os.environ.get(DEBUG_VARIABLE):
         say("".join(traceback.format_exception(error)).rstrip())
-    place = getattr(error, "place", {})
-    hint = error.hint if place else as_called(error.hint)  # a line of a file stays as it is
+    hint = as_called(error.hint)
+    place = {key: value for key in _PLACE if (value := getattr(error, key, None))}
     say(f"Error: {printable(error.message, lines=True)}")
-    for line in hint.splitlines():
+    for line in [*str(place.get("excerpt", "")).splitlines(), *hint.splitlines()]:
         say(printable(line, lines=True))
     if is_json(ctx):
         out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint, **place}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -21,18 +22,20 @@ class Warning_:  # noqa: N801  -- `Warning` is Python's own
 
     Args:
         message: `file:line:column: what`.
+        file: as shown.
         line: from 1.
         column: from 1.
-        hint: the source line with a caret.
+        excerpt: the source line with a caret.
     """
 
     message: str
+    file: str
     line: int
     column: int
-    hint: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return f"{self.message}\n{self.excerpt}" if self.excerpt else self.message
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ class Text:
         """An error at `offset`, ready to be raised."""
         line, column = self.place(offset)
         message = f"{self.name}:{line}:{column}: {what}"
-        return DefinitionError(message, hint=self._excerpt(line, column), file=self.name, line=line, column=column)
+        hint = "" if self.name.startswith("<") else f"Check it with: cascade validate {shlex.quote(self.name)}"
+        excerpt = self._excerpt(line, column)
+        return DefinitionError(message, hint=hint, file=self.name, line=line, column=column, excerpt=excerpt)
 
     def warning(self, offset: int, what: str) -> Warning_:
         """A warning at `offset`."""
         line, column = self.place(offset)
-        return Warning_(f"{self.name}:{line}:{column}: {what}", line, column, self._excerpt(line, column))
+        message = f"{self.name}:{line}:{column}: {what}"
+        return Warning_(message, self.name, line, column, self._excerpt(line, column))
 
     def _excerpt(self, line: int, column: int) -> str:
         start = self._line_starts[line - 1]

@@ -16,7 +16,7 @@ def shown(line: str, at: str) -> tuple[str, str]:
     """The excerpt for an error at the first `at` of a line: the line, and the caret's."""
     error = Text("x.yaml", f"first\n{line}\nlast").error(6 + line.index(at), "wrong")
     assert (error.file, error.line, error.column) == ("x.yaml", 2, line.index(at) + 1)
-    above, below = error.hint.split("\n")
+    above, below = error.excerpt.split("\n")
     return above, below
 
 
@@ -72,9 +72,10 @@ def test_a_json_file_has_places_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DefinitionError) as caught:
         read_cascade(read_file("o.json"))
     assert str(caught.value).startswith("o.json:3:48: step 'a': timeout: 5min is not a duration")
-    line, caret = caught.value.hint.split("\n")
+    line, caret = caught.value.excerpt.split("\n")
     assert line[len(caret) - 1 :].startswith('"5min"')
-    assert caught.value.place == {"file": "o.json", "line": 3, "column": 48}
+    assert (caught.value.file, caught.value.line, caught.value.column) == ("o.json", 3, 48)
+    assert caught.value.hint.endswith("cascade validate o.json")
 
 
 def test_a_mapping_shows_the_line_that_would_be_stored() -> None:
@@ -111,19 +112,19 @@ def test_an_error_keeps_its_place_between_processes() -> None:
     with pytest.raises(DefinitionError) as caught:
         read_cascade(from_text("x"))
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.place) == (str(caught.value), caught.value.place)
+    assert (str(again), again.__dict__) == (str(caught.value), caught.value.__dict__)
 
 
 def test_an_error_without_a_place_has_none(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError) as caught:
         read_file(tmp_path / "nothing.yaml")
-    assert caught.value.place == {}
+    assert (caught.value.file, caught.value.line, caught.value.excerpt) == (None, None, "")
 
 
 def test_a_warning_has_its_place_as_well() -> None:
     _, (warning,) = read_with_warnings(from_text("cascade: x\nsteps: [{id: a, task: t, with: [no]}]"))
     assert (warning.line, warning.column) == (2, 33)
-    assert warning.hint.endswith("\n" + " " * 32 + "^")
+    assert warning.excerpt.endswith("\n" + " " * 32 + "^")
 
 
 WORDS = [
