@@ -87,7 +87,7 @@ def test_a_finding_has_its_place_in_fields(project: Project) -> None:
     )
     (found,) = project.json("validate", write(project, "p.yaml", text), code=6)["files"]
     assert [(one["file"], one["line"], one["column"]) for one in found["errors"]] == [
-        ("p.yaml", 3, 18),
+        ("p.yaml", 3, 19),
         ("p.yaml", 4, 36),
     ]
     assert [(one["line"], one["column"]) for one in found["warnings"]] == [(3, 42)]

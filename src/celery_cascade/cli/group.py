@@ -22,6 +22,7 @@ VERBS = (
     "definition",
     "cancel",
     "validate",
+    "schema",
     "prune",
     "migrate",
     "doctor",
