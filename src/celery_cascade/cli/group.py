@@ -27,6 +27,7 @@ VERBS = (
     "migrate",
     "doctor",
     "demo",
+    "init",
 )
 
 HELP = """Run multi-step work on Celery that survives whatever dies.
