@@ -28,6 +28,7 @@ VERBS = (
     "doctor",
     "demo",
     "init",
+    "completion",
 )
 
 HELP = """Run multi-step work on Celery that survives whatever dies.

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import INVALID
 from celery_cascade.cli.options import Verb, json_option
@@ -21,7 +22,7 @@ _EXAMPLE = (
 
 
 @click.command(cls=Verb, example=_EXAMPLE)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completing.cascade_files)
 @click.option("--strict", is_flag=True, help="Count warnings as errors: exit 6.")
 @json_option
 def validate(files: tuple[str, ...], strict: bool, as_json: bool) -> None:
