@@ -6,10 +6,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from celery_cascade.cli.settings_page import page
 from celery_cascade.config import CascadeConfig, Retention
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.definition.source import from_text
+from celery_cascade.errors import DefinitionError
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,7 +39,19 @@ def test_the_example_on_the_page_can_be_set() -> None:
 
 def test_the_example_of_a_cascade_file_is_one() -> None:
     text = (DOCS / "cascade-files.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(cascade:.*?)```", text, flags=re.DOTALL)
     cascade = read_cascade(from_text(example, source_format="yaml"))
     assert [step.id for step in cascade.steps] == ["charge", "label"]
     assert cascade.steps[0].retry.errors == ("TimeoutError",)
+
+
+def test_the_error_that_the_page_shows_is_the_one_that_is_raised() -> None:
+    """R150."""
+    text = (DOCS / "cascade-files.md").read_text(encoding="utf-8")
+    (message, line, caret) = re.findall(r"^Error: order\.yaml(:.*)\n(.*)\n( *\^)$", text, flags=re.MULTILINE)[0]
+    definition = (
+        "cascade: order\nsteps:\n  - id: charge\n    task: shop.charge\n    retry:\n      max_attempts: 3\n" + line
+    )
+    with pytest.raises(DefinitionError) as caught:
+        read_cascade(from_text(definition))
+    assert str(caught.value) == f"<inline>{message}\n{line}\n{caret}"

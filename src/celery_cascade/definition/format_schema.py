@@ -10,7 +10,7 @@ from typing import Any
 
 from celery_cascade.definition import durations, retries, schemas
 from celery_cascade.definition.limits import MAX_STEPS
-from celery_cascade.definition.reader import ROOT_KEYS, STEP_LISTS
+from celery_cascade.definition.reader import EDITORS_KEY, ROOT_KEYS, STEP_LISTS
 from celery_cascade.definition.steps import DEFAULT_KEYS, STEP_KEYS
 
 ID = "urn:celery-cascade:cascade-file:1"
@@ -56,6 +56,7 @@ def format_schema() -> Schema:
 
 def _root() -> dict[str, Schema]:
     return {
+        EDITORS_KEY: {"description": "Where this schema is, for editors.", "type": "string", "maxLength": 10_000},
         "cascade": _name("The id of this cascade; runs are listed under it.", 255),
         "description": _text("For people; shown in lists."),
         "inputs": {

@@ -17,7 +17,8 @@ from celery_cascade.definition.steps import read_defaults, read_step, step_id
 from celery_cascade.definition.words import listed, words
 
 STEP_LISTS = ("steps", "phases", "cells")
-ROOT_KEYS = ("cascade", "description", "inputs", "defaults", *STEP_LISTS, "output")
+EDITORS_KEY = "$schema"  #: says to an editor which schema the file follows, and nothing to us
+ROOT_KEYS = ("cascade", "description", "inputs", "defaults", *STEP_LISTS, "output", EDITORS_KEY)
 _LATER = words("triggers canvas functions execution on_error on_crash routes max_parallel")
 
 
@@ -42,6 +43,8 @@ def read_with_warnings(source: Source) -> tuple[Cascade, list[Warning_]]:
     document = parse(source)
     root = fields.mapping(document, document.root, "a definition")
     fields.check_keys(document, root, "a definition", ROOT_KEYS, _LATER)
+    if EDITORS_KEY in root.entries:
+        fields.text(document, root.entries[EDITORS_KEY].node, EDITORS_KEY, longest=10_000)
     if "cascade" not in root.entries:
         raise document.error(root.offset, "a definition needs an id; add cascade: some-name")
     cascade_id = fields.name(document, root.entries["cascade"].node, "cascade", longest=255)

@@ -97,6 +97,7 @@ def test_there_is_a_corpus() -> None:
 ONE = {"cascade": "x", "steps": [{"id": "a", "task": "t"}]}
 VALID = [
     "cascade: x\nsteps: [{id: a, task: t}]\n",
+    '{"$schema": "./cascade.schema.json", "cascade": "x", "steps": [{"id": "a", "task": "t"}]}',
     "cascade: x\nphases: [{id: a, task: t}]\ndescription: ''\n",
     "cascade: x\ncells: [{id: a, task: t, with: [1, {a: 2}]}]\noutput: null\n",
     "cascade: x\nsteps: [{id: a, task: t}, {id: b, task: t, needs: a}, {id: c, task: t, needs: [a, b]}]\n",
@@ -136,7 +137,7 @@ def step(**fields: Any) -> dict[str, Any]:
         [], "x", None, {}, {"cascade": "x"}, {"steps": ONE["steps"]}, ONE | {"steps": []}, ONE | {"steps": {}},
         ONE | {"cells": ONE["steps"]}, ONE | {"cascade": ""}, ONE | {"cascade": " x"}, ONE | {"cascade": "{{ x }}"},
         ONE | {"cascade": 7}, ONE | {"cascade": "x" * 256}, ONE | {"stepz": 1}, ONE | {"triggers": []},
-        ONE | {"description": 3}, ONE | {"defaults": None}, ONE | {"defaults": {"with": {}}}, ONE | {"inputs": None},
+        ONE | {"description": 3}, ONE | {"$schema": 1}, ONE | {"defaults": None}, ONE | {"defaults": {"with": {}}}, ONE | {"inputs": None},
         ONE | {"inputs": ["n"]}, ONE | {"inputs": {"n": "int"}}, ONE | {"inputs": {"n": 3}},
         ONE | {"inputs": {"n": {"type": "strng"}}}, ONE | {"inputs": {"n": {"$ref": "#"}}},
         ONE | {"inputs": {"n": {"required": True}}}, ONE | {"inputs": {"": "string"}},
