@@ -113,8 +113,9 @@ def test_settings_lists_what_holds_and_where_it_comes_from(make_project, monkeyp
     project = make_project(cascade_resend_after=90)
     result = project.run("doctor", "--settings")
     lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
-    assert lines["cascade_resend_after"] == ["90", "cascade_resend_after"]
-    assert lines["cascade_timer_interval"] == ["1", "default"]
+    assert lines["cascade_resend_after"] == ["90", "s", "cascade_resend_after"]
+    assert lines["cascade_timer_interval"] == ["1", "s", "default"]
+    assert "completed=7 d" in result.stdout
     assert lines["cascade_database_url"][1] == "CELERY_CASCADE_DATABASE_URL"
     assert "canary" not in result.output
     found = project.json("doctor", "--settings")["settings"]

@@ -122,7 +122,13 @@ def test_a_wrong_field_of_retention_gets_the_nearest_right_word() -> None:
 
 @pytest.mark.parametrize(
     ("key", "meant"),
-    [("cascade_databse_url", "cascade_database_url"), ("cascade_Queue", "cascade_queue"), ("cascade_zzz", None)],
+    [
+        ("cascade_databse_url", "cascade_database_url"),
+        ("cascade_Queue", "cascade_queue"),
+        ("cascade_zzz", None),
+        ("cascade_max_checkpoint_size_mb", "cascade_max_payload_bytes"),
+        ("cascade_keep_last_n", "cascade_retention"),
+    ],
 )
 def test_an_unknown_key_gets_the_nearest_right_word(key: str, meant: str | None) -> None:
     """R79: a wrong key is refused."""

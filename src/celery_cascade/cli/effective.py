@@ -22,7 +22,7 @@ def list_settings(conf: Any) -> NoReturn:
             {"settings": {key: {"value": _plain(value), "from": origin} for key, (value, origin) in found.items()}}
         )
     else:
-        rows = [[key, printable(_shown(_plain(value))), origin] for key, (value, origin) in found.items()]
+        rows = [[key, printable(_shown(value)), origin] for key, (value, origin) in found.items()]
         table(["SETTING", "VALUE", "FROM"], rows)
     raise click.exceptions.Exit(0)
 
@@ -39,8 +39,11 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{key}={_shown(part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return " ".join(map(str, value)) or "-"
-    return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return " ".join(f"{one.name}={_shown(getattr(value, one.name))}" for one in dataclasses.fields(value))
+    if isinstance(value, timedelta):
+        return f"{value / timedelta(days=1):g} d"
+    if isinstance(value, float):
+        return f"{value:g} s"
+    plain = _plain(value)
+    return " ".join(map(str, plain)) or "-" if isinstance(plain, list) else "-" if plain is None else str(plain)

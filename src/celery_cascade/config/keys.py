@@ -12,6 +12,18 @@ from celery_cascade.errors import ConfigError
 #: What else of the environment is ours.
 OTHER_VARIABLES = ("CELERY_CASCADE_DEBUG", "CELERY_CASCADE_WORKER")
 
+#: How other systems call what is a setting here.
+_OTHER_WORDS = {
+    "keep_last": "retention",
+    "keep_last_n": "retention",
+    "max_checkpoint_size_mb": "max_payload_bytes",
+    "storage": "database_url",
+    "storage_location": "database_url",
+    "storage_type": "database_url",
+    "store_url": "database_url",
+    "task_queue": "queue",
+}
+
 
 class Found(NamedTuple):
     """What could be read, where it came from, and what is wrong with the rest; by name, without the prefix."""
@@ -57,10 +69,12 @@ def _name(key: str, before: str) -> str | None:
 
 def _take(found: Found, key: str, name: str, value: Any, known: Mapping[str, About]) -> None:
     if name not in known:
-        meant = nearest(name, known)
+        meant = _OTHER_WORDS.get(name) or nearest(name, known)
         start = key[: len(key) - len(name)]
-        right = f"{start}{meant.upper() if start.isupper() else meant}" if meant else ""
-        found.wrong.append(f"unknown setting {key}" + (f"; did you mean {right}?" if right else ""))
+        right = f"; did you mean {start}{meant.upper() if start.isupper() else meant}?" if meant else ""
+        if name == "enabled":
+            right = "; without Cascades(app), the app's tasks and workers are plain Celery"
+        found.wrong.append(f"unknown setting {key}{right}")
     elif value not in (None, "") or known[name].part is not None:
         try:
             found.values[name] = read_value(key, known[name], value)
