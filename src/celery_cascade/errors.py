@@ -60,9 +60,37 @@ class NotResumable(CascadeError):
 
 
 class DefinitionError(CascadeError):
-    """A cascade file does not say something that can be run."""
+    """A cascade file does not say something that can be run.
+
+    Args:
+        message: `file:line:column: what`, where it is about a place.
+        hint: as for every error.
+        file: as shown; None = not about a place.
+        line: from 1.
+        column: from 1, in characters.
+        excerpt: the line of the file, and a caret under the place.
+    """
 
     exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        excerpt: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.line = line
+        self.column = column
+        self.excerpt = excerpt
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.message, self.excerpt, self.hint) if part)
 
 
 class InputError(CascadeError):

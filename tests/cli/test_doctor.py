@@ -105,3 +105,26 @@ def test_fix_leaves_a_sound_store_alone(project: Project) -> None:
     result = project.run("doctor", "--fix")
     assert "nothing to fix" in result.stderr
     assert project.run("show", session_id).exit_code == 0
+
+
+def test_settings_lists_what_holds_and_where_it_comes_from(make_project, monkeypatch) -> None:
+    """R79; no password is shown (R145)."""
+    monkeypatch.setenv("CELERY_CASCADE_DATABASE_URL", "postgresql://me:canary@db/x?password=canary")
+    project = make_project(cascade_resend_after=90)
+    result = project.run("doctor", "--settings")
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+    assert lines["cascade_resend_after"] == ["90", "s", "cascade_resend_after"]
+    assert lines["cascade_timer_interval"] == ["1", "s", "default"]
+    assert "completed=7 d" in result.stdout
+    assert lines["cascade_database_url"][1] == "CELERY_CASCADE_DATABASE_URL"
+    assert "canary" not in result.output
+    found = project.json("doctor", "--settings")["settings"]
+    assert found["cascade_retention"]["value"]["keep_last"] == 20
+    assert found["cascade_home"]["from"] == "cascade_home"
+
+
+def test_a_variable_that_is_not_read_is_told(project: Project, monkeypatch) -> None:
+    monkeypatch.setenv("CELERY_CASCADE_DATABSE_URL", "sqlite://")
+    result = project.run("doctor")
+    assert result.exit_code == 0
+    assert "did you mean CELERY_CASCADE_DATABASE_URL?" in result.stdout

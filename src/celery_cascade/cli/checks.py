@@ -14,7 +14,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import FAILED, STORE, UNREACHABLE, USAGE
 from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
-from celery_cascade.config import problems_in
+from celery_cascade.config import doubts_in, problems_in
 from celery_cascade.errors import CascadeError, ConfigError
 from celery_cascade.persistence import migrate
 from celery_cascade.persistence.rows import WorkerRow
@@ -48,7 +48,8 @@ def settings(runtime: Runtime) -> list[Check]:
     wrong = problems_in(conf)
     if wrong:
         return [Check(name="settings", message=problem, state="error", code=USAGE) for problem in wrong]
-    return [Check(name="settings", message="every cascade_ setting can be used")]
+    doubts = [Check(name="settings", message=doubt, state="warning") for doubt in doubts_in()]
+    return [Check(name="settings", message="every cascade_ setting can be used"), *doubts]
 
 
 def store(runtime: Runtime) -> list[Check]:

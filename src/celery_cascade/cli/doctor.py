@@ -10,6 +10,7 @@ import click
 
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.checks import Check, every
+from celery_cascade.cli.effective import list_settings
 from celery_cascade.cli.exits import DONE
 from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.problems import as_called
@@ -20,14 +21,19 @@ from celery_cascade.persistence.store import Store
 from celery_cascade.tasks.runtime import Runtime
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
-_EXAMPLE = ("celery -A proj cascade doctor", "celery -A proj cascade doctor --tasks")
+_EXAMPLE = (
+    "celery -A proj cascade doctor",
+    "celery -A proj cascade doctor --tasks",
+    "celery -A proj cascade doctor --settings",
+)
 
 
 @click.command(cls=Verb, example=_EXAMPLE)
 @click.option("--tasks", is_flag=True, help="List the registered tasks, which a cascade file may name.")
+@click.option("--settings", is_flag=True, help="List every setting, the value that holds, and where it comes from.")
 @click.option("--fix", is_flag=True, help="Move a damaged SQLite store aside, so that a new one can begin.")
 @json_option
-def doctor(tasks: bool, fix: bool, as_json: bool) -> None:
+def doctor(tasks: bool, settings: bool, fix: bool, as_json: bool) -> None:
     """Look at settings, store, broker, workers and tasks, and say what is wrong and how to mend it.
 
     Exit 0 if all is well (warnings included), 2 for settings, 7 if the store is missing, damaged or out of date,
@@ -35,6 +41,8 @@ def doctor(tasks: bool, fix: bool, as_json: bool) -> None:
     """
     caller = Caller.here()
     runtime = caller.runtime
+    if settings:
+        list_settings(runtime.app.conf)
     if fix:
         _move_damaged(runtime)
     found = every(runtime, caller)

@@ -24,10 +24,13 @@ VERBS = (
     "keep",
     "rm",
     "validate",
+    "schema",
     "prune",
     "migrate",
     "doctor",
     "demo",
+    "init",
+    "completion",
 )
 
 HELP = """Run multi-step work on Celery that survives whatever dies.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from celery_cascade.app import status_word
+from celery_cascade.cli import completing
 from celery_cascade.cli.words import want_json
 from celery_cascade.definition.durations import seconds
 
@@ -73,17 +73,26 @@ def json_option(function: F) -> F:
 
 def id_argument(function: F) -> F:
     """The session that a verb is about."""
-    return click.argument("session", metavar="ID")(function)
+    return click.argument("session", metavar="ID", shell_complete=completing.sessions)(function)
 
 
 def status_option(help_text: str) -> Callable[[F], F]:
     """`--status`, several times or with commas; the words of other systems are understood (D2)."""
 
     def callback(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
+        from celery_cascade.app import status_word  # with the database layer: not for verbs that need none
+
         words = [word.strip() for part in given for word in part.split(",")]
         return [status_word(word) for word in words] or None
 
-    return click.option("--status", multiple=True, metavar="WORD", callback=callback, help=help_text)
+    return click.option(
+        "--status",
+        multiple=True,
+        metavar="WORD",
+        callback=callback,
+        help=help_text,
+        shell_complete=completing.statuses,
+    )
 
 
 def timeout_option(function: F) -> F:

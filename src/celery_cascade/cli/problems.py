@@ -19,6 +19,9 @@ from celery_cascade.errors import CascadeError, ConfigError, UsageError
 #: Where a hint names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
 _COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
 
+#: What an error about a place in a file bears.
+_PLACE = ("file", "line", "column", "excerpt")
+
 
 @contextmanager
 def told(ctx: click.Context) -> Iterator[None]:
@@ -50,11 +53,12 @@ def tell(ctx: click.Context, error: CascadeError) -> None:
     if os.environ.get(DEBUG_VARIABLE):
         say("".join(traceback.format_exception(error)).rstrip())
     hint = as_called(error.hint)
+    place = {key: value for key in _PLACE if (value := getattr(error, key, None))}
     say(f"Error: {printable(error.message, lines=True)}")
-    for line in hint.splitlines():
+    for line in [*str(place.get("excerpt", "")).splitlines(), *hint.splitlines()]:
         say(printable(line, lines=True))
     if is_json(ctx):
-        out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint}})
+        out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint, **place}})
 
 
 def as_called(hint: str) -> str:

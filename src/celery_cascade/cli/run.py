@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from celery_cascade.app import Cascades
+from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ending import conclude, detached
 from celery_cascade.cli.follow import Follower, no_worker
@@ -35,7 +36,7 @@ _EXAMPLE = (
 
 
 @click.command(cls=Verb, example=_EXAMPLE)
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
 @click.option("--session", "session_id", metavar="ID", help="Your own id; an unfinished session of it goes on.")

@@ -69,4 +69,7 @@ def _decode(source: Source) -> str:
         raise DefinitionError(
             f"{name_of(source.path)}:{line}:{column}: byte {offset} (0x{body[offset]:02x}) is not UTF-8",
             hint=f"The file is {encoding}; save it as UTF-8.",
+            file=name_of(source.path),
+            line=line,
+            column=column,
         ) from error

@@ -33,7 +33,7 @@ def check_keys(
             continue
         if key in later:
             raise document.error(entry.offset, f"{what}: {key!r} is not yet supported in this version")
-        hint = suggestion(key, known, else_list="known are")
+        hint = suggestion(key, (one for one in known if one.isidentifier()), else_list="known are")  # not $schema
         raise document.error(entry.offset, f"{what}: unknown key {shown(key)}{hint}")
 
 

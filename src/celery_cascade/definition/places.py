@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -21,18 +22,20 @@ class Warning_:  # noqa: N801  -- `Warning` is Python's own
 
     Args:
         message: `file:line:column: what`.
+        file: as shown.
         line: from 1.
         column: from 1.
-        hint: the source line with a caret.
+        excerpt: the source line with a caret.
     """
 
     message: str
+    file: str
     line: int
     column: int
-    hint: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return f"{self.message}\n{self.excerpt}" if self.excerpt else self.message
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,27 @@ class Text:
     def error(self, offset: int, what: str) -> DefinitionError:
         """An error at `offset`, ready to be raised."""
         line, column = self.place(offset)
-        return DefinitionError(f"{self.name}:{line}:{column}: {what}", hint=self._excerpt(line, column))
+        message = f"{self.name}:{line}:{column}: {what}"
+        hint = "" if self.name.startswith("<") else f"Check it with: cascade validate {shlex.quote(self.name)}"
+        excerpt = self._excerpt(line, column)
+        return DefinitionError(message, hint=hint, file=self.name, line=line, column=column, excerpt=excerpt)
 
     def warning(self, offset: int, what: str) -> Warning_:
         """A warning at `offset`."""
         line, column = self.place(offset)
-        return Warning_(f"{self.name}:{line}:{column}: {what}", line, column, self._excerpt(line, column))
+        message = f"{self.name}:{line}:{column}: {what}"
+        return Warning_(message, self.name, line, column, self._excerpt(line, column))
 
     def _excerpt(self, line: int, column: int) -> str:
         start = self._line_starts[line - 1]
         ends = _LINE_END.search(self.content, start)
         content = self.content[start : ends.start() if ends else len(self.content)]
-        first = max(0, column - 1 - _BEFORE)
-        before, after = content[first : column - 1], content[column - 1 : column - 1 + _AFTER]
-        return f"{_printable(before + after).rstrip()}\n{_blank(before)}^"
+        at = column - 1
+        first, last = max(0, at - _BEFORE), at + _AFTER
+        before = ("…" if first else "") + content[first:at]
+        after = content[at:last] + ("…" if last < len(content) else "")
+        shown = printable(before + after).rstrip()
+        return f"{shown}\n{_blank(before)}^" if shown else ""
 
 
 def name_of(path: str | None) -> str:
@@ -82,11 +92,11 @@ def name_of(path: str | None) -> str:
     try:
         relative = os.path.relpath(path)
     except (OSError, ValueError):  # the working directory is gone, or on another drive
-        return path
-    return path if relative.startswith(os.pardir) else relative
+        return printable(path)
+    return printable(path if relative.startswith(os.pardir) else relative)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape codes in a file must not reach a terminal."""
     return "".join(char if char.isprintable() or char == "\t" else "·" for char in text)
 
@@ -97,7 +107,9 @@ def _blank(text: str) -> str:
 
 
 def _width(char: str) -> int:
-    if unicodedata.combining(char):
+    if not char.isprintable():
+        return 1  # shown as a dot
+    if unicodedata.category(char) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 

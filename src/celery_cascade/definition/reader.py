@@ -16,8 +16,9 @@ from celery_cascade.definition.schemas import read_inputs
 from celery_cascade.definition.steps import read_defaults, read_step, step_id
 from celery_cascade.definition.words import listed, words
 
-_STEPS = ("steps", "phases", "cells")
-_KEYS = ("cascade", "description", "inputs", "defaults", *_STEPS, "output")
+STEP_LISTS = ("steps", "phases", "cells")
+EDITORS_KEY = "$schema"  #: says to an editor which schema the file follows, and nothing to us
+ROOT_KEYS = ("cascade", "description", "inputs", "defaults", *STEP_LISTS, "output", EDITORS_KEY)
 _LATER = words("triggers canvas functions execution on_error on_crash routes max_parallel")
 
 
@@ -41,7 +42,9 @@ def read_with_warnings(source: Source) -> tuple[Cascade, list[Warning_]]:
         return read_canvas(source), []
     document = parse(source)
     root = fields.mapping(document, document.root, "a definition")
-    fields.check_keys(document, root, "a definition", _KEYS, _LATER)
+    fields.check_keys(document, root, "a definition", ROOT_KEYS, _LATER)
+    if EDITORS_KEY in root.entries:
+        fields.text(document, root.entries[EDITORS_KEY].node, EDITORS_KEY, longest=10_000)
     if "cascade" not in root.entries:
         raise document.error(root.offset, "a definition needs an id; add cascade: some-name")
     cascade_id = fields.name(document, root.entries["cascade"].node, "cascade", longest=255)
@@ -67,7 +70,7 @@ def _description(document: Document, node: Node | None) -> str:
 
 def _step_nodes(document: Document, root: Mapping) -> dict[str, Mapping]:
     """The steps by id, in the order of the file."""
-    given = [key for key in _STEPS if key in root.entries]
+    given = [key for key in STEP_LISTS if key in root.entries]
     if not given:
         raise document.error(root.offset, "a definition needs steps; add steps: with at least one")
     if len(given) > 1:

@@ -11,18 +11,18 @@ from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Node, Scalar, Sequence
 from celery_cascade.definition.words import shown
 
-_KEYS = ("max_attempts", "backoff", "delay", "max_delay", "errors")
-_BACKOFFS = ("none", "linear", "exponential")
-_MOST_ATTEMPTS = 1_000_000
+KEYS = ("max_attempts", "backoff", "delay", "max_delay", "errors")
+BACKOFFS = ("none", "linear", "exponential")
+MOST_ATTEMPTS = 1_000_000
 _ERROR = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 def retry_fields(document: Document, node: Node, what: str) -> dict[str, Any]:
     """The fields of a `RetryPolicy` that a `retry:` names; a number alone is `max_attempts`."""
     if isinstance(node, Scalar) and isinstance(node.value, int) and not isinstance(node.value, bool):
-        return {"max_attempts": fields.integer(document, node, what, least=1, most=_MOST_ATTEMPTS)}
+        return {"max_attempts": fields.integer(document, node, what, least=1, most=MOST_ATTEMPTS)}
     given = fields.mapping(document, node, f"{what}, unless it is a number of attempts,")
-    fields.check_keys(document, given, what, _KEYS)
+    fields.check_keys(document, given, what, KEYS)
     return {key: _field(document, key, entry.node, f"{what}.{key}") for key, entry in given.entries.items()}
 
 
@@ -43,9 +43,9 @@ def policy(document: Document, offset: int, what: str, found: dict[str, Any]) ->
 def _field(document: Document, key: str, node: Node, what: str) -> Any:
     match key:
         case "max_attempts":
-            return fields.integer(document, node, what, least=1, most=_MOST_ATTEMPTS)
+            return fields.integer(document, node, what, least=1, most=MOST_ATTEMPTS)
         case "backoff":
-            return fields.choice(document, node, what, _BACKOFFS)
+            return fields.choice(document, node, what, BACKOFFS)
         case "errors":
             return _errors(document, node, what)
         case _:

@@ -16,12 +16,12 @@ from celery_cascade.definition.limits import MAX_SCHEMA_DEPTH, MAX_SCHEMA_VALUES
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
 from celery_cascade.definition.words import listed, nearest, shown, words
 
-_TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
+TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
 _OTHER_WORDS = {
     "str": "string", "text": "string", "int": "integer", "float": "number", "bool": "boolean", "dict": "object",
     "map": "object", "mapping": "object", "list": "array", "none": "null", "date": "string", "datetime": "string",
 }  # fmt: skip
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema")
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema")
 _WORDS = words(
     "type enum const default title description examples format pattern minLength maxLength minimum maximum "
     "exclusiveMinimum exclusiveMaximum multipleOf items prefixItems contains minContains maxContains minItems maxItems "
@@ -70,11 +70,11 @@ def _schema(document: Document, name: str, node: Node) -> dict[str, Any]:
 
 def _type(document: Document, node: Node, what: str) -> str:
     word = node.written if isinstance(node, Scalar) else ""
-    if word in _TYPES:
+    if word in TYPES:
         return word
-    right = _OTHER_WORDS.get(word.lower()) or nearest(word, _TYPES)
+    right = _OTHER_WORDS.get(word.lower()) or nearest(word, TYPES)
     hint = f"; did you mean '{right}'?" if right else ""
-    raise document.error(node.offset, f"{what}: {shown(word)} is not a type; types are {listed(_TYPES)}{hint}")
+    raise document.error(node.offset, f"{what}: {shown(word)} is not a type; types are {listed(TYPES)}{hint}")
 
 
 def _check(document: Document, node: Mapping, what: str) -> None:
@@ -118,7 +118,7 @@ def _references(node: Node) -> Iterator[tuple[int, str]]:
             yield from _references(item)
     if isinstance(node, Mapping):
         for key, entry in node.entries.items():
-            if key in _REFERENCES:
+            if key in REFERENCES:
                 yield entry.offset, key
             if key not in ("const", "enum", "default", "examples"):
                 yield from _references(entry.node)

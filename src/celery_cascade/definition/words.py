@@ -11,8 +11,11 @@ _LONGEST = 60
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of `known` that `word` was probably meant to be, else None. Letter case does not count."""
     lowered = {right.lower(): right for right in known}
-    found = difflib.get_close_matches(word[:_LONGEST].lower(), lowered, n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
+    wrong = word[:_LONGEST].lower()
+    found = difflib.get_close_matches(wrong, lowered, n=1, cutoff=0.6)
+    if not found and len(wrong) > 1:
+        found = [right for right in lowered if right.startswith(wrong)]  # `expo`
+    return lowered[found[0]] if len(found) == 1 else None
 
 
 def suggestion(word: str, known: Iterable[str], *, else_list: str = "") -> str:

@@ -18,8 +18,10 @@ from celery.canvas import Signature
 from celery_cascade import events
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
+from celery_cascade.definition.locate import WRITTEN, step_error
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
+from celery_cascade.definition.words import suggestion
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFound, UsageError
@@ -29,6 +31,7 @@ from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
 from celery_cascade.states import FINAL_SESSION, SessionStatus
+from celery_cascade.tasks.arguments import mismatch
 from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.current import current_attempt
 from celery_cascade.tasks.driver import drive
@@ -126,18 +129,17 @@ def _read_signature(
 
 
 def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
-    """Every task of the cascade is registered. Raises DefinitionError with the nearest right name."""
+    """Every task of the cascade is registered, and takes its arguments. Raises DefinitionError with the right name."""
     known = runtime.tasks
-    where = source.path or "the cascade"
     for step in plan.steps.values():
-        if step.task in known:
-            continue
-        near = difflib.get_close_matches(step.task, [name for name in known if not name.startswith("celery.")], n=1)
-        raise DefinitionError(
-            f"{where}: step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}"
-            + (f"; did you mean {near[0]!r}?" if near else ""),
-            hint="See what is registered with: celery -A <app> cascade doctor --tasks",
-        )
+        if step.task not in known:
+            near = suggestion(step.task, (name for name in known if not name.startswith("celery.")))
+            what = f"step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}{near}"
+            hint = "See what is registered with: celery -A <app> cascade doctor --tasks"
+            raise step_error(source, step.id, ("task",), what, hint=hint)
+        wrong = mismatch(known[step.task], step.arguments) if source.format in WRITTEN else None
+        if wrong is not None and wrong.certain:
+            raise step_error(source, step.id, ("with", wrong.key or ""), f"step {step.id!r}: {wrong.what}")
 
 
 def start(
