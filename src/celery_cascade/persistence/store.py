@@ -6,7 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from celery_cascade.persistence import checkpoint, claim, head, liveness, prune, setback, start, views, wake, watching
+from celery_cascade.persistence import (
+    checkpoint,
+    claim,
+    context,
+    head,
+    liveness,
+    prune,
+    setback,
+    start,
+    views,
+    wake,
+    watching,
+)
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import (
@@ -139,6 +151,15 @@ class Store:
         return head.revive_session(
             self.database, session_id, action, worker=worker, resend_after=resend_after, clock=self._clock
         )
+
+    # -- what its steps and its users share
+    def context(self, session_id: str) -> tuple[int, dict[str, Any]]:
+        """The head's version, and the context as it was then; SessionNotFound."""
+        return context.read_context(self.database, session_id)
+
+    def write_context(self, session_id: str, *, version: int, value: dict[str, Any]) -> int:
+        """Write the context if the head is still at `version`, else StaleState; returns the new version."""
+        return context.write_context(self.database, session_id, version=version, value=value, clock=self._clock)
 
     # -- due steps
     def take_due(self, *, worker: str | None, first: float, limit: int = 200) -> list[QueuedStep]:
