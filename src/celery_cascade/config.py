@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
@@ -16,6 +17,7 @@ from celery_cascade.errors import ConfigError
 PREFIX = "cascade_"
 URL_VARIABLE = "CELERY_CASCADE_DATABASE_URL"
 HOME_VARIABLE = "CELERY_CASCADE_HOME"
+SCHEMA_VARIABLE = "CELERY_CASCADE_SCHEMA"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class CascadeConfig:
         retention: what prune deletes; None = nothing, ever.
         definitions: glob patterns of cascade files that `celery_cascade.start` may start by name.
         queue: Celery queue of steps that name none; None = as their task is routed.
+        schema: PostgreSQL schema of our tables; None = the first of the role's `search_path`, mostly `public`.
     """
 
     database_url: str | None = None
@@ -85,6 +88,7 @@ class CascadeConfig:
     retention: Retention | None = field(default_factory=Retention)
     definitions: tuple[str, ...] = ()
     queue: str | None = None
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         for problem in self.problems():
@@ -135,6 +139,8 @@ def _gather(conf: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[s
         values["database_url"] = environ[URL_VARIABLE]
     if "home" not in values and environ.get(HOME_VARIABLE):
         values["home"] = environ[HOME_VARIABLE]
+    if "schema" not in values and environ.get(SCHEMA_VARIABLE):
+        values["schema"] = environ[SCHEMA_VARIABLE]
     return values, wrong
 
 
@@ -160,7 +166,29 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             f"{PREFIX}heartbeat_timeout ({timeout:g} s) must be at least twice "
             f"{PREFIX}heartbeat_interval ({interval:g} s): one late beat would look like a death"
         )
+    if values["schema"] is not None:
+        problem = schema_problem(values["schema"], values["database_url"])
+        found += [problem] if problem else []
     return found
+
+
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+def schema_problem(schema: str, database_url: str | None) -> str | None:
+    """Why our tables cannot live in this schema of this database; None if they can."""
+    if not _SCHEMA.fullmatch(schema) or schema.lower().startswith("pg_") or schema.lower() == "information_schema":
+        return (
+            f"{PREFIX}schema is {schema!r}; a schema's name is 1 to 63 of A-Z a-z 0-9 _, begins with no digit, "
+            "and is not one of PostgreSQL's own (pg_…, information_schema)"
+        )
+    database = "the embedded SQLite store" if database_url is None else database_url.partition(":")[0]
+    if not database.startswith("postgres"):
+        return (
+            f"{PREFIX}schema is {schema!r}, but only PostgreSQL has schemas and this is {database}; "
+            f"leave {PREFIX}schema out, and give the store a database of its own instead"
+        )
+    return None
 
 
 _POSITIVE = (

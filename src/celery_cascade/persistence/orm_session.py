@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import orm
 from sqlalchemy.orm.exc import StaleDataError
 
-from celery_cascade.config import HOME_VARIABLE, URL_VARIABLE
+from celery_cascade.config import HOME_VARIABLE, SCHEMA_VARIABLE, URL_VARIABLE
 from celery_cascade.errors import ConfigError, StaleState
 from celery_cascade.persistence import migrate
 from celery_cascade.persistence.database import Database
@@ -40,7 +40,7 @@ def db_session(database: Database) -> StoreSession:
     return StoreSession(database.engine)
 
 
-def get_db_session(url: str | None = None) -> StoreSession:
+def get_db_session(url: str | None = None, *, schema: str | None = None) -> StoreSession:
     """A new SQLAlchemy session on a store, without a Celery app. Close it, or use it in a `with` block.
 
     On SQLite its first statement takes the write lock, a SELECT too: commit or close it soon.
@@ -48,13 +48,14 @@ def get_db_session(url: str | None = None) -> StoreSession:
     Args:
         url: SQLAlchemy URL of the store; None = `CELERY_CASCADE_DATABASE_URL`, else the embedded store in
             `CELERY_CASCADE_HOME`. With an app: `cascades.db_session()`, which knows its settings.
+        schema: as `cascade_schema`; None = `CELERY_CASCADE_SCHEMA`, else none.
 
     Raises:
         ConfigError: nothing says where the store is.
         SchemaOutOfDate: its tables are not those that this version needs.
         StoreUnavailable: it does not answer.
     """
-    return db_session(_opened(url or _url_of_environment()))
+    return db_session(_opened(url or _url_of_environment(), schema or os.environ.get(SCHEMA_VARIABLE) or None))
 
 
 def _url_of_environment() -> str:
@@ -69,7 +70,7 @@ def _url_of_environment() -> str:
 
 
 @lru_cache
-def _opened(url: str) -> Database:
-    database = Database(url)
+def _opened(url: str, schema: str | None) -> Database:
+    database = Database(url, schema=schema, null_pool=True)  # a script leaves no connection behind
     migrate.check(database)
     return database
