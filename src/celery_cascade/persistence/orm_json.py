@@ -5,15 +5,41 @@ SQLAlchemy's own MutableDict sees its top level only: `state.context_variables["
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.mutable import Mutable
 
 from celery_cascade.persistence.tracked import TrackedDict, TrackedList, adopt, plain
 
 
+class _Rows(WeakKeyDictionary[Any, str]):
+    """The rows that a value belongs to, kept alive by it.
+
+    SQLAlchemy holds unchanged rows weakly: in `db.get(…).context_variables["n"] += 1` the row would be gone before
+    the change is told, and the change with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[Any, Any] = {}
+
+    def __setitem__(self, state: Any, key: str) -> None:
+        super().__setitem__(state, key)
+        self._alive[state] = state.obj()
+
+    def pop(self, state: Any, *default: Any) -> Any:
+        self._alive.pop(state, None)
+        return super().pop(state, *default)
+
+
 class TrackedJson(Mutable):
     """What makes a value of a `Json` column tracked. Numbers, text and the like are left as they are."""
+
+    @cached_property
+    def _parents(self) -> Any:
+        return _Rows()
 
     @classmethod
     def coerce(cls, key: str, value: Any) -> Any:
