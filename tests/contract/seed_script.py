@@ -1,5 +1,5 @@
 # The test script of the seed (stage 1, "Database Schema - Sessions") as it stands there; only its imports are changed.
-# ruff: noqa: F401, I001
+# ruff: noqa: I001
 # fmt: off
 # test_stage_1.py
 from celery_cascade.persistence import get_db_session
