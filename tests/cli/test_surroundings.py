@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,30 @@ from celery_cascade.persistence import migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import SessionState
 from cli.kit import Project
+from sessions.conftest import migrated
+from support import services
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mariadb", marks=pytest.mark.mariadb),
+    ],
+)
+def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated database of each dialect."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            yield migrated(f"sqlite:///{tmp_path_factory.mktemp('store')}/store.db")
+        else:
+            yield migrated(stack.enter_context(getattr(services, f"fresh_{request.param}_url")()))
 
 
 @pytest.fixture
-def project(make_project, database_url: str) -> Iterator[Project]:
-    project: Project = make_project(cascade_database_url=database_url)
-    assert project.run("migrate", "up").exit_code == 0
-    return project
+def project(make_project, store_url: str) -> Project:
+    return make_project(cascade_database_url=store_url)
 
 
 def check(project: Project, name: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery_cascade.persistence import migrate, schema
 from celery_cascade.persistence.database import Database
 from sessions.conftest import close, migrated
 from sessions.kit import Kit
+from support import services
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
 ORDER = """\
@@ -45,14 +47,26 @@ def statements(*, going_back: bool) -> list[str]:
     ]
 
 
-@pytest.fixture
-def kit(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
-    """A store with a session order-7 that has failed, and its app."""
-    monkeypatch.setenv("CELERY_CASCADE_DATABASE_URL", database_url)
-    kit = Kit(migrated(database_url), tmp_path)
-    kit.cascades.run(kit.file(ORDER), {"order_id": 7}, session_id="order-7")
-    yield kit
-    close(kit)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("mariadb", marks=pytest.mark.mariadb),
+    ],
+)
+def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """A store with a session order-7 that has failed, and its app; the last test goes back to nothing."""
+    folder = tmp_path_factory.mktemp("page")
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{folder}/store.db"
+        else:
+            url = stack.enter_context(getattr(services, f"fresh_{request.param}_url")())
+        kit = Kit(migrated(url), folder)
+        stack.callback(close, kit)
+        kit.cascades.run(kit.file(ORDER), {"order_id": 7}, session_id="order-7")
+        yield kit
 
 
 def test_every_query_runs_and_finds_something(kit: Kit) -> None:
@@ -65,8 +79,11 @@ def test_every_query_runs_and_finds_something(kit: Kit) -> None:
             assert found or "what runs now" in query, query
 
 
-def test_the_blocks_in_python_run(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_blocks_in_python_run(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """R38, R42, R43, R44, R49."""
+    monkeypatch.setenv("CELERY_CASCADE_DATABASE_URL", kit.url)
     given: dict[str, Any] = {"cascades": kit.cascades}
     for word in ("retry_stale(add_one)", "cascades.db_session()", "get_db_session()"):
         exec(compile(python(word), "docs/sql.md", "exec"), dict(given))
@@ -92,9 +109,9 @@ def test_the_line_for_a_host_s_alembic_runs(kit: Kit) -> None:
         assert compare_metadata(context.context, metadata) == []
 
 
-def test_going_back_by_hand_leaves_nothing_and_the_application_runs_on(kit: Kit, database_url: str) -> None:
+def test_going_back_by_hand_leaves_nothing_and_the_application_runs_on(kit: Kit) -> None:
     """R56: DROP TABLE IF EXISTS; plain tasks run, a start says what is missing, and there is a way forward again."""
-    database = Database(database_url)
+    database = Database(kit.url)
     for statement in statements(going_back=True):
         if "FUNCTION" not in statement or database.family == "postgresql":
             with database.autocommit() as connection:

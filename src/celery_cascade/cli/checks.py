@@ -65,6 +65,14 @@ def store(runtime: Runtime) -> list[Check]:
     return [Check(name="store", message=f"{told}, store id {runtime.store_id}")]
 
 
+def around(runtime: Runtime) -> list[Check]:
+    """What is around our tables; a store that is damaged in the middle may show it only here."""
+    try:
+        return [*references(runtime), *neighbours(runtime), *json_functions(runtime)]
+    except CascadeError as error:
+        return [Check(name="tables", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
+
+
 def references(runtime: Runtime) -> list[Check]:
     """What a foreign key says when it fails, and whether one was broken (R54)."""
     database = runtime.store.database
@@ -241,7 +249,7 @@ def every(runtime: Runtime, caller: Caller) -> list[Check]:
     found += [*store(runtime), *broker(runtime), *guard(runtime)]
     broken = {check.name for check in found if check.state == "error"}
     if "store" not in broken:
-        found += [*references(runtime), *neighbours(runtime), *json_functions(runtime)]
+        found += around(runtime)
         alive = living(runtime)
         found += workers(runtime, alive, caller)
         if "broker" not in broken:

@@ -26,6 +26,7 @@ def session_id_types(db: Database) -> dict[str, str]:
         return {
             table: str(next(c["type"] for c in inspector.get_columns(table) if c["name"] == "session_id"))
             for table in ("cascade_sessions", "session_states", "session_steps", "session_messages")
+            if inspector.has_table(table)
         }
 
 
