@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from celery_cascade.config import Retention
     from celery_cascade.errors import CascadeError
     from celery_cascade.sessions.current import current_session
+    from celery_cascade.sessions.retrying import retry_stale
     from celery_cascade.sessions.session import Session
     from celery_cascade.states import SessionStatus, StepStatus, SuspendReason
 
@@ -29,6 +30,7 @@ __all__ = [
     "SuspendReason",
     "__version__",
     "current_session",
+    "retry_stale",
     "run_cascade",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "StepStatus": "states",
     "SuspendReason": "states",
     "current_session": "sessions.current",
+    "retry_stale": "sessions.retrying",
     "run_cascade": "app",
 }
 

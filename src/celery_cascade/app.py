@@ -16,6 +16,7 @@ from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.policies import step_policy
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
+from celery_cascade.persistence.orm_session import StoreSession, db_session
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions import capture
 from celery_cascade.sessions.ids import look_up_id
@@ -256,6 +257,13 @@ class Cascades:
             limit=limit,
         )
         return iter([Session(self.runtime, row["session_id"]) for row in self.runtime.store.sessions(wanted)])
+
+    def db_session(self) -> StoreSession:
+        """A new SQLAlchemy session on the store, for the ORM classes of `celery_cascade.persistence.models`.
+
+        Close it, or use it in a `with` block. On SQLite its first statement takes the write lock, a SELECT too.
+        """
+        return db_session(self.runtime.store.database)
 
     # -- keeping house
     def prune(

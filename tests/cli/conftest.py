@@ -14,7 +14,8 @@ from cli.kit import Project
 
 @pytest.fixture
 def make_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Project]]:
-    for variable in ("CELERY_APP", "CELERY_CASCADE_DATABASE_URL", "CELERY_CASCADE_HOME", "NO_COLOR"):
+    ours = [f"CELERY_CASCADE_{name}" for name in ("DATABASE_URL", "HOME", "SCHEMA")]
+    for variable in ("CELERY_APP", *ours, "NO_COLOR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)

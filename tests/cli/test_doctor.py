@@ -20,7 +20,7 @@ def test_a_sound_project_is_ok_and_a_missing_worker_only_a_warning(project: Proj
     found = project.json("doctor")
     assert found["ok"] is True
     assert states(found) == {
-        "settings": "ok", "store": "ok", "broker": "ok", "guard": "ok", "workers": "warning",
+        "settings": "ok", "store": "ok", "broker": "ok", "guard": "ok", "references": "ok", "workers": "warning",
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from celery_cascade.persistence import migrate
 from celery_cascade.persistence.codec import encode
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Definition, Session, SessionMessage, SessionState
+from celery_cascade.persistence.types import UtcDateTime
 from support import services
 
 BODY = "cascade: träger # 🚀\r\n".encode("utf-8-sig")
@@ -86,6 +87,38 @@ def test_raw_update_is_refused_by_the_database(database, table, column, value):
     )
     with pytest.raises(DBAPIError, match=f"{table} are immutable"), database.autocommit() as connection:
         connection.execute(statement, {"value": value})
+
+
+OTHER = {sa.LargeBinary: b"other", sa.Integer: 7, UtcDateTime: datetime(2020, 1, 1, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize("model", [Definition, Session])
+def test_no_guarded_column_can_be_changed_by_an_update(database, model):
+    """R28: each of them, from a value and from NULL, by whoever has a SQL client."""
+    table = model.__table__
+    changed = []
+    for name in IMMUTABLE[table.name]:
+        kind = type(table.c[name].type)
+        value = next((other for known, other in OTHER.items() if issubclass(kind, known)), "other")
+        try:
+            with database.autocommit() as connection:
+                connection.execute(
+                    sa.text(f"UPDATE {table.name} SET {quote(database, name)} = :value").bindparams(
+                        sa.bindparam("value", value, type_=table.c[name].type)
+                    )
+                )
+        except DBAPIError as error:
+            if f"{table.name} are immutable" in str(error):
+                continue
+        changed.append(name)
+    assert changed == []
+    with database.read() as connection:
+        assert connection.execute(sa.select(Definition.body)).scalar_one() == BODY
+        assert connection.execute(sa.select(Session.input_data, Session.session_id)).one() == ('{"n":1}', "s1")
+
+
+def quote(database: Database, name: str) -> str:
+    return f"`{name}`" if database.family == "mysql" else f'"{name}"'
 
 
 def test_every_column_but_the_labels_is_guarded():

@@ -16,7 +16,7 @@ from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
 from celery_cascade.config import doubts_in, problems_in
 from celery_cascade.errors import CascadeError, ConfigError
-from celery_cascade.persistence import migrate
+from celery_cascade.persistence import migrate, surroundings
 from celery_cascade.persistence.rows import WorkerRow
 from celery_cascade.tasks.guard import unguarded
 from celery_cascade.tasks.runtime import Runtime
@@ -64,6 +64,82 @@ def store(runtime: Runtime) -> list[Check]:
     counts = found.open_counts()
     told = f"DB OK: {found.database.shown}, schema {migrate.head()}, {counted(sum(counts.values()), 'session')}"
     return [Check(name="store", message=f"{told}, store id {runtime.store_id}")]
+
+
+def around(runtime: Runtime) -> list[Check]:
+    """What is around our tables; a store that is damaged in the middle may show it only here."""
+    try:
+        return [*references(runtime), *neighbours(runtime), *json_functions(runtime)]
+    except CascadeError as error:
+        return [Check(name="tables", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
+
+
+def references(runtime: Runtime) -> list[Check]:
+    """What a foreign key says when it fails, and whether one was broken (R54)."""
+    database = runtime.store.database
+    types = set(surroundings.session_id_types(database).values())
+    lost = surroundings.lost_rows(database)
+    if lost:
+        told = ", ".join(f"{counted(count, 'row')} of {table}" for table, count in sorted(lost.items()))
+        return [
+            Check(
+                name="references",
+                message=f"{told} without what they refer to: somebody deleted it without PRAGMA foreign_keys = ON",
+                hint="Such rows can be deleted: DELETE FROM session_states WHERE session_id NOT IN "
+                "(SELECT session_id FROM cascade_sessions), and likewise the other tables",
+                state="warning",
+            )
+        ]
+    if len(types) > 1:
+        return [
+            Check(
+                name="references",
+                message=f"session_id has different types ({', '.join(sorted(types))}): somebody altered our tables",
+                hint="Restore them from a backup; a foreign key between different types may fail",
+                state="error",
+                code=STORE,
+            )
+        ]
+    return [
+        Check(
+            name="references",
+            message=f"every row has its session; session_id is {types.pop()} everywhere",
+            hint='"FOREIGN KEY constraint failed" in SQL of your own: no cascade_sessions row has that session_id; '
+            "insert it first",
+        )
+    ]
+
+
+def neighbours(runtime: Runtime) -> list[Check]:
+    """Tables of others beside ours: their Alembic has to be told (R160)."""
+    found = surroundings.foreign_tables(runtime.store.database)
+    if not found:
+        return []
+    shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+    history = "and an Alembic history " if surroundings.HOSTS_VERSION_TABLE in found else ""
+    return [
+        Check(
+            name="tables",
+            message=f"{counted(len(found), 'other table')} {history}in the same place: {shown}",
+            hint="So that their Alembic does not drop ours, in its env.py: context.configure(…, "
+            "include_object=celery_cascade.migrations.include_object)",
+        )
+    ]
+
+
+def json_functions(runtime: Runtime) -> list[Check]:
+    """An SQLite without JSON (R55)."""
+    if not surroundings.lacks_json(runtime.store.database):
+        return []
+    return [
+        Check(
+            name="json",
+            message="this SQLite was built without JSON functions; sessions do not need them, as values are kept as "
+            "text, but the view session_states_full cannot be read",
+            hint="Read session_states and session_messages instead, or use a Python with SQLite 3.38 or later",
+            state="warning",
+        )
+    ]
 
 
 def broker(runtime: Runtime) -> list[Check]:
@@ -174,6 +250,7 @@ def every(runtime: Runtime, caller: Caller) -> list[Check]:
     found += [*store(runtime), *broker(runtime), *guard(runtime)]
     broken = {check.name for check in found if check.state == "error"}
     if "store" not in broken:
+        found += around(runtime)
         alive = living(runtime)
         found += workers(runtime, alive, caller)
         if "broker" not in broken:

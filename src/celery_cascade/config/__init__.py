@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from celery_cascade.config.about import PREFIX, setting, settings_of
+from celery_cascade.config.contradictions import contradictions
 from celery_cascade.config.keys import gather, unread_variables
 from celery_cascade.config.retention import Retention
 from celery_cascade.config.values import read_value
@@ -19,6 +20,7 @@ from celery_cascade.errors import ConfigError
 __all__ = [
     "HOME_VARIABLE",
     "PREFIX",
+    "SCHEMA_VARIABLE",
     "URL_VARIABLE",
     "CascadeConfig",
     "Retention",
@@ -29,6 +31,7 @@ __all__ = [
 
 URL_VARIABLE = "CELERY_CASCADE_DATABASE_URL"
 HOME_VARIABLE = "CELERY_CASCADE_HOME"
+SCHEMA_VARIABLE = "CELERY_CASCADE_SCHEMA"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,14 @@ class CascadeConfig:
         change="steps shall go to workers of their own, or two stores share a broker.",
         without="Each step goes where its task is routed.",
     )
+    schema: str | None = setting(
+        None,
+        "text",
+        doc="PostgreSQL schema of our tables, views, triggers and version table.",
+        change="they are to live apart from the application's, or two stores share a database.",
+        without="The first schema of the role's `search_path`, mostly `public`.",
+        variable=SCHEMA_VARIABLE,
+    )
 
     def __post_init__(self) -> None:
         for name, about in settings_of(type(self)).items():
@@ -159,7 +170,7 @@ class CascadeConfig:
 
     def problems(self) -> list[str]:
         """Every contradiction among the settings, each with its cure."""
-        return _contradictions({item.name: getattr(self, item.name) for item in fields(self)})
+        return contradictions({item.name: getattr(self, item.name) for item in fields(self)})
 
     @classmethod
     def from_mapping(cls, conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> CascadeConfig:
@@ -179,7 +190,7 @@ class CascadeConfig:
 def problems_in(conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> list[str]:
     """Everything that is wrong with the `cascade_*` keys of a configuration, not the first only: for `doctor`."""
     found = gather(conf, environ, settings_of(CascadeConfig))
-    return [*found.wrong, *_contradictions(_defaults() | found.values)]
+    return [*found.wrong, *contradictions(_defaults() | found.values)]
 
 
 def doubts_in(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -197,15 +208,3 @@ def effective(conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ) 
 def _defaults() -> dict[str, Any]:
     defaults = CascadeConfig()
     return {item.name: getattr(defaults, item.name) for item in fields(defaults)}
-
-
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with values that are right alone, each with its cure."""
-    timeout, interval = values["heartbeat_timeout"], values["heartbeat_interval"]
-    found = []
-    if timeout < 2 * interval:
-        found.append(
-            f"{PREFIX}heartbeat_timeout ({timeout:g} s) must be at least twice "
-            f"{PREFIX}heartbeat_interval ({interval:g} s): one late beat would look like a death"
-        )
-    return found

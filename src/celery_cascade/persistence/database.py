@@ -18,6 +18,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
+from celery_cascade.config.contradictions import schema_problem
 from celery_cascade.errors import ConfigError
 from celery_cascade.persistence import database_dialects as dialects
 from celery_cascade.persistence.database_errors import Trouble, is_database_error, translated, trouble
@@ -58,6 +59,7 @@ class Database:
     Args:
         url: SQLAlchemy URL; without a driver's name the one of our extras is taken.
         busy_timeout: seconds that a transaction waits and tries again while others are in its way.
+        schema: PostgreSQL schema in which our tables are, and nothing else is seen; None = the role's own path.
         null_pool: no connection outlives its use. For the main process of a prefork worker: it forks at any time,
             and a pooled connection would be open in the child too.
 
@@ -65,8 +67,13 @@ class Database:
         ConfigError: the URL cannot be used.
     """
 
-    def __init__(self, url: str, *, busy_timeout: float = 30.0, null_pool: bool = False) -> None:
+    def __init__(
+        self, url: str, *, schema: str | None = None, busy_timeout: float = 30.0, null_pool: bool = False
+    ) -> None:
         self.url, self.family = dialects.read_url(url)
+        if schema is not None and (problem := schema_problem(schema, self.url.drivername)):
+            raise ConfigError(problem)
+        self.schema = schema
         self.busy_timeout = busy_timeout
         self.null_pool = null_pool
         self.memory = dialects.is_memory(self.url)
@@ -84,7 +91,7 @@ class Database:
     @property
     def shown(self) -> str:
         """The URL for people: without secrets."""
-        return dialects.shown(self.url)
+        return dialects.shown(self.url) + (f" (schema {self.schema})" if self.schema else "")
 
     @property
     def engine(self) -> Engine:
@@ -233,7 +240,7 @@ class Database:
             engine = create_engine(
                 self.url,
                 isolation_level="AUTOCOMMIT",
-                connect_args=dialects.connect_args(self.url, self.family, self.busy_timeout),
+                connect_args=dialects.connect_args(self.url, self.family, self.busy_timeout, self.schema),
                 pool_reset_on_return=None,  # every way out of this class has ended its transaction
                 **options,
             )
@@ -251,7 +258,13 @@ class Database:
         return engine
 
     def _prepare(self, connection: Any, _record: Any) -> None:
-        dialects.prepare(connection, self.family, memory=self.memory, busy_timeout=self.busy_timeout)
+        try:
+            dialects.prepare(
+                connection, self.family, memory=self.memory, busy_timeout=self.busy_timeout, schema=self.schema
+            )
+        except BaseException:
+            connection.close()  # nobody else knows of it yet
+            raise
 
 
 def _pause(tries: int) -> float:

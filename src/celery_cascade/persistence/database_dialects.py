@@ -79,8 +79,8 @@ _KEEPALIVE = {
 _ANSWER_TIMEOUT = 60.0
 
 
-def connect_args(url: URL, family: Family, busy_timeout: float) -> dict[str, Any]:
-    """Arguments for the driver's connect(), none that the URL gives itself."""
+def connect_args(url: URL, family: Family, busy_timeout: float, schema: str | None = None) -> dict[str, Any]:
+    """Arguments for the driver's connect(), none that the URL gives itself but for the schema."""
     arguments: dict[str, Any] = {}
     if family == "sqlite":
         arguments = {"timeout": busy_timeout, "check_same_thread": False}
@@ -89,7 +89,20 @@ def connect_args(url: URL, family: Family, busy_timeout: float) -> dict[str, Any
     else:
         read = busy_timeout + _ANSWER_TIMEOUT  # a lock wait is no silence
         arguments = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", "read_timeout": read}
-    return {key: value for key, value in arguments.items() if key not in url.query}
+    arguments = {key: value for key, value in arguments.items() if key not in url.query}
+    if schema is not None:
+        arguments["options"] = f"{_given_options(url)} -c search_path={quoted(schema)}".strip()
+    return arguments
+
+
+def quoted(schema: str) -> str:
+    """A schema's name as PostgreSQL reads it with its capitals."""
+    return f'"{schema}"'
+
+
+def _given_options(url: URL) -> str:
+    given = url.query.get("options", "")
+    return given if isinstance(given, str) else " ".join(given)
 
 
 def make_folder(url: URL) -> None:
@@ -139,8 +152,12 @@ def spare_rollbacks(dialect: Any) -> None:
     dialect.do_rollback = do_rollback
 
 
-def prepare(connection: Any, family: Family, *, memory: bool, busy_timeout: float) -> None:
-    """Settle a new driver connection: the same for pooled ones, the ORM's and Alembic's."""
+def prepare(connection: Any, family: Family, *, memory: bool, busy_timeout: float, schema: str | None = None) -> None:
+    """Settle a new driver connection: the same for pooled ones, the ORM's and Alembic's.
+
+    Raises:
+        ConfigError: the connection does not keep to the schema.
+    """
     cursor = connection.cursor()
     try:
         if family == "sqlite":
@@ -149,8 +166,22 @@ def prepare(connection: Any, family: Family, *, memory: bool, busy_timeout: floa
             # Without STRICT a value that is too long is cut; ids and outputs never are.
             cursor.execute("SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')")
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        elif schema is not None:
+            _check_path(cursor, schema)
+            connection.rollback()  # the driver is not in autocommit mode yet, and could not be set to it now
     finally:
         cursor.close()
+
+
+def _check_path(cursor: Any, schema: str) -> None:
+    """A pooler that drops `options` (PgBouncer's ignore_startup_parameters) would lead us into another store."""
+    found = cursor.execute("SELECT current_setting('search_path')").fetchone()[0]
+    if found != quoted(schema) and found != schema:
+        raise ConfigError(
+            f"cascade_schema is {schema!r}, but a connection's search_path came out as {found!r}",
+            hint="A pooler drops the startup option `-c search_path=…`. Connect to PostgreSQL itself, or give the "
+            f"store's role the path (ALTER ROLE … SET search_path = {quoted(schema)}) and leave cascade_schema out",
+        )
 
 
 def _prepare_sqlite(cursor: Any, *, memory: bool, busy_timeout: float) -> None:

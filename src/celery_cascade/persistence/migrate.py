@@ -38,7 +38,7 @@ def upgrade(database: Database, revision: str = "head") -> list[str]:
         _check_known(database, found)
     if found == HEAD and revision in ("head", HEAD):
         return []
-    return _locked(database, lambda connection: _upgrade_on(connection, revision))
+    return _locked(database, lambda connection: _upgrade_on(connection, database.schema, revision))
 
 
 def downgrade(database: Database, revision: str) -> list[str]:
@@ -47,7 +47,7 @@ def downgrade(database: Database, revision: str) -> list[str]:
     Returns:
         The revisions that were undone, newest first.
     """
-    return _locked(database, lambda connection: _run(connection, "downgrade", revision))
+    return _locked(database, lambda connection: _run(connection, database.schema, "downgrade", revision))
 
 
 def current(database: Database) -> str | None:
@@ -95,7 +95,8 @@ def sql(database: Database, revision: str = "head") -> str:
 
     output = io.StringIO()
     config = _config(output_buffer=output)
-    config.attributes["dialect"] = "mariadb" if database.url.get_backend_name() == "mariadb" else database.family
+    dialect = "mariadb" if database.url.get_backend_name() == "mariadb" else database.family
+    config.attributes.update(dialect=dialect, schema=database.schema)
     command.upgrade(config, revision, sql=True)
     return output.getvalue()
 
@@ -147,10 +148,10 @@ def _locked(database: Database, work: Any) -> list[str]:
     return database.transaction(locked)
 
 
-def _upgrade_on(connection: Connection, revision: str) -> list[str]:
+def _upgrade_on(connection: Connection, schema: str | None, revision: str) -> list[str]:
     if connection.dialect.name in ("mysql", "mariadb"):
         _clear_half_made(connection)
-    return _run(connection, "upgrade", revision)
+    return _run(connection, schema, "upgrade", revision)
 
 
 def _clear_half_made(connection: Connection) -> None:
@@ -182,7 +183,7 @@ def _clear_half_made(connection: Connection) -> None:
     Base.metadata.drop_all(connection)
 
 
-def _run(connection: Connection, verb: str, revision: str) -> list[str]:
+def _run(connection: Connection, schema: str | None, verb: str, revision: str) -> list[str]:
     try:
         from alembic import command
     except ModuleNotFoundError as error:
@@ -194,7 +195,7 @@ def _run(connection: Connection, verb: str, revision: str) -> list[str]:
         done.append(step.up_revision_id)
 
     config = _config()
-    config.attributes.update(connection=connection, on_version_apply=note)
+    config.attributes.update(connection=connection, schema=schema, on_version_apply=note)
     getattr(command, verb)(config, revision)
     return done
 

@@ -60,7 +60,7 @@ def _one_of(column: str, words: tuple[str, ...]) -> str:
 class Base(DeclarativeBase):
     """All our tables, and nobody else's."""
 
-    metadata = MetaData(naming_convention=NAMING)
+    metadata = MetaData(naming_convention=NAMING, info={"celery_cascade": True})  # read by migrations.include_object
 
 
 class Definition(Base):

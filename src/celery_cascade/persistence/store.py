@@ -9,6 +9,7 @@ from typing import Any
 from celery_cascade.persistence import (
     checkpoint,
     claim,
+    context,
     deleting,
     head,
     leftovers,
@@ -154,6 +155,15 @@ class Store:
         return head.revive_session(
             self.database, session_id, action, worker=worker, resend_after=resend_after, clock=self._clock
         )
+
+    # -- what its steps and its users share
+    def context(self, session_id: str) -> tuple[int, dict[str, Any]]:
+        """The head's version, and the context as it was then; SessionNotFound."""
+        return context.read_context(self.database, session_id)
+
+    def write_context(self, session_id: str, *, version: int, value: dict[str, Any]) -> int:
+        """Write the context if the head is still at `version`, else StaleState; returns the new version."""
+        return context.write_context(self.database, session_id, version=version, value=value, clock=self._clock)
 
     # -- due steps
     def take_due(self, *, worker: str | None, first: float, limit: int = 200) -> list[QueuedStep]:

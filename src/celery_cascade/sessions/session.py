@@ -8,11 +8,12 @@ from typing import Any
 from celery import states
 
 from celery_cascade.definition.cascade import Source
-from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout, StoreError
+from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout, StoreError, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
+from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
@@ -86,6 +87,24 @@ class Session:
     def output(self) -> Any:
         """What it gave; None while it has not completed."""
         return self._decoded(self._row()["output"], "output")
+
+    @property
+    def context(self) -> Context:
+        """Its variables, read now, as a dict that writes each of its changes if nobody else was first; see `Context`.
+
+        `session.context["n"] += 1` is a compare-and-set: StaleState if the session has changed since it was read.
+        Repeat it with `retry_stale`. Several changes are one write in `with session.context as ctx:`.
+        """
+        return Context(self._runtime.store, self.id, self._runtime.config.max_payload_bytes)
+
+    @context.setter
+    def context(self, values: Context) -> None:
+        # `session.context |= {…}` has written by the time that Python assigns the result here.
+        if not isinstance(values, Context):
+            raise UsageError(
+                f"session {self.id}: its context is not assigned as a whole",
+                hint="Assign keys, or: with session.context as ctx: ctx.clear(); ctx.update(…)",
+            )
 
     def _decoded(self, text: str | None, what: str) -> Any:
         try:

@@ -136,7 +136,7 @@ class Runtime:
 
     def open_database(self, *, null_pool: bool = False) -> Database:
         """A database that was not checked for its schema: for `migrate` and `doctor`."""
-        return Database(self.database_url, null_pool=null_pool)
+        return Database(self.database_url, schema=self.config.schema, null_pool=null_pool)
 
     @property
     def store(self) -> Store:
