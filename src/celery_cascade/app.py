@@ -14,6 +14,7 @@ from celery import Celery, current_app
 
 from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.policies import step_policy
+from celery_cascade import calling
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.views import SessionFilter
@@ -56,6 +57,7 @@ class Cascades:
         if found is None:
             found = Runtime(app, home=lambda config: home_of(app, config, caller))
             attach(app, found)
+            calling.register(app)
             install_guard(app, found.runner)
             propagate.connect()
             worker.connect(found)

@@ -22,7 +22,7 @@ from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
-from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFound, UsageError
+from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
 from celery_cascade.sessions.canvas import Sent, source_of
@@ -81,7 +81,7 @@ def read_target(runtime: Runtime, target: Target) -> Source:
         text = runtime.registered[text]
     elif Path(text).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(text).is_file():
         near = difflib.get_close_matches(text, runtime.registered, n=1)
-        raise DefinitionError(
+        raise DefinitionNotFound(
             f"{text!r} is neither a cascade file nor a registered cascade"
             + (f"; did you mean {near[0]!r}?" if near else ""),
             hint="Give the path of a .yaml or .json file, or register it first: cascades.register('order.yaml')",

@@ -45,7 +45,7 @@ def is_driving(session_id: str) -> bool:
     return None in driven or session_id in driven
 
 
-def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
+def step_ref(store_id: str, queued: QueuedStep, place: str | None = None) -> StepRef:
     """Which attempt a message is about. The task id is a function of the attempt, so a resend bears the same."""
     key = queued.key
     name = f"{key.session_id}:{key.step}:{key.item}:{queued.attempt}:{queued.epoch}"
@@ -56,6 +56,7 @@ def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
         item=key.item,
         attempt=queued.attempt,
         task_id=str(uuid.uuid5(_NAMESPACE, name)),
+        place=place,
     )
 
 
@@ -96,7 +97,7 @@ class Publisher:
         return sent
 
     def _send(self, queued: QueuedStep) -> None:
-        ref = step_ref(self._runtime.store_id, queued)
+        ref = step_ref(self._runtime.store_id, queued, self._runtime.store.database.place)
         facts = self._runtime.facts(queued.key.session_id)
         self._runtime.app.send_task(
             queued.task,
