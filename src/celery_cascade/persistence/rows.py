@@ -179,6 +179,7 @@ class Orphan:
     worker: str | None
     halt: str | None
     failures: int = 0
+    nodename: str | None = None  #: of its worker, if its row is still there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions.ids import check_text, look_up_id
 from celery_cascade.states import SessionStatus, SuspendReason
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import not_repeated, recovery
 from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, is_driving
@@ -73,6 +73,7 @@ def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
     runtime.publisher.send(queued)
     revived = status in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
     if queued or revived:
+        not_repeated.tell(runtime, [session_id])
         events.session_resumed.send(runtime.app, session_id=session_id, step=None)
     if revived and not queued:  # every step has ended, only the end itself was not written: its output failed
         settle(runtime, session_id)

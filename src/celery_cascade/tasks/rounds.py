@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery_cascade import embedded
 from celery_cascade.persistence import migrate
 from celery_cascade.states import FINAL_SESSION
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import not_repeated, recovery
 from celery_cascade.tasks.facts import Fact, Facts
 from celery_cascade.tasks.heartbeat import JOIN, Complaints
 from celery_cascade.tasks.pools import liveness
@@ -85,7 +85,9 @@ class Rounds:
     def first(self) -> None:
         """At the start, whoever else has just looked: a restart on the same machine goes on at once."""
         report = recovery.recover(self._runtime, witness=False)
-        sent = recovery.send_due(self._runtime)
+        resumed = set(report.resumed)
+        recovery.send_due(self._runtime, resumed)
+        not_repeated.tell(self._runtime, resumed - report.resumed)
         store = self._runtime.store
         unfinished = sum(count for status, count in store.open_counts().items() if status not in FINAL_SESSION)
         logger.info(
@@ -93,7 +95,7 @@ class Rounds:
             store.database.shown,
             migrate.current(store.database),
             unfinished,
-            report.released + sent,
+            len(resumed),
         )
 
     def send_due(self) -> None:
