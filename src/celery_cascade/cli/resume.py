@@ -7,9 +7,9 @@ from datetime import timedelta
 import click
 
 from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.follow import no_worker
 from celery_cascade.cli.here import run_here
-from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.living import workers
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option

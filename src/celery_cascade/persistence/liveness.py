@@ -59,7 +59,9 @@ def stop_worker(db: Database, worker_id: str, *, clock: dict[str, Any]) -> bool:
 
 def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
     """Every worker that has not said goodbye, with how long it has been silent."""
-    statement = select(workers, seconds_between(db.family, workers.c.heartbeat_at, now()).label("silent_for")).where(workers.c.stopped_at.is_(None))
+    statement = select(workers, seconds_between(db.family, workers.c.heartbeat_at, now()).label("silent_for")).where(
+        workers.c.stopped_at.is_(None)
+    )
     with db.read() as conn:
         rows = conn.execute(statement, clock).all()
     return [

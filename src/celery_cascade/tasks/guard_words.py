@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from celery.exceptions import Retry
+from celery.utils.serialization import get_pickleable_exception
 
 from celery_cascade.calling import command
 from celery_cascade.errors import CascadeError
@@ -36,12 +37,20 @@ def note_on(ref: StepRef, delay: float | None = None) -> str:
 
 
 def add_note(exc: BaseException, ref: StepRef) -> None:
-    """R161: the traceback ends with where it was and how to go on. A bonus: it must never replace the error."""
+    """R161: the traceback ends with where it was and how to go on. A bonus: it must never replace the error.
+
+    Celery logs another exception in the place of one that cannot be pickled. Then, and for one that takes no notes,
+    the log gets the note as a line of its own.
+    """
+    note = note_on(ref)
     try:
         drop_note(exc)
-        exc.add_note(note_on(ref))
+        exc.add_note(note)
+        if get_pickleable_exception(exc) is exc:
+            return
     except Exception:
         logger.debug("no note on %s", type(exc).__name__, exc_info=True)
+    logger.error("%s", note)
 
 
 def drop_note(exc: BaseException) -> None:
