@@ -11,7 +11,7 @@ from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.follow import no_worker
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.living import workers
+from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
@@ -64,6 +64,7 @@ def resume(
         out_json({"session": found.to_dict()})
     else:
         out(found.id)
-    if not workers(runtime):
-        for line in no_worker(caller, found.id, []):
+    lack = lack_of(runtime, runtime.facts(found.id).plan, workers(runtime))
+    if queued and lack is not None:
+        for line in no_worker(caller, found.id, lack):
             say(line)

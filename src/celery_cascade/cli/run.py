@@ -15,7 +15,7 @@ from celery_cascade.cli.ending import conclude, detached, say_not_repeated
 from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import run_here
-from celery_cascade.cli.living import unknown_to, workers
+from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, json_option, timeout_option
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.definition.cascade import Source
@@ -118,10 +118,9 @@ def _leave(caller: Caller, session: Session) -> None:
     else:
         out(session.id)
     runtime = caller.runtime
-    found = workers(runtime)
-    unknown = unknown_to(found, [step.task for step in runtime.facts(session.id).plan.steps.values()])
-    if not found or unknown:
-        for line in no_worker(caller, session.id, unknown):
+    lack = lack_of(runtime, runtime.facts(session.id).plan, workers(runtime))
+    if lack is not None:
+        for line in no_worker(caller, session.id, lack):
             say(line)
 
 

@@ -38,6 +38,7 @@ def add_worker(db: Database, worker: WorkerRow, *, clock: dict[str, Any]) -> Non
             "pool",
             "capacity",
             "tasks",
+            "queues",
         )
     }
     statement = insert(workers).values(started_at=now(), heartbeat_at=now())
@@ -76,6 +77,7 @@ def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
             pool=row.pool,
             capacity=row.capacity,
             tasks=row.tasks,
+            queues=row.queues,
             silent_for=float(row.silent_for or 0.0),
         )
         for row in rows

@@ -195,7 +195,8 @@ class WorkerRow:
     process_started: str | None = None
     pool: str | None = None
     capacity: int = 0
-    tasks: str | None = None
+    tasks: str | None = None  #: names of the tasks that it knows, as a JSON list; None = not told
+    queues: str | None = None  #: names of the queues that it consumes, likewise
     silent_for: float = 0.0  #: seconds since its last heartbeat, by the database's clock
     stopped_at: datetime | None = None
 

@@ -124,6 +124,15 @@ class Publisher:
             options["time_limit"] = step.timeout
         return options
 
+    def queue_of(self, step: Step) -> str | None:
+        """The queue that a step's messages go to; None if the app's routes do not tell."""
+        options = {key: value for key, value in self._options(step).items() if key == "queue"}
+        try:
+            queue = self._runtime.app.amqp.router.route(options, step.task, (), {}).get("queue")
+        except Exception:  # noqa: BLE001  a router of the user's, or a queue that the app does not have
+            return None
+        return getattr(queue, "name", queue)
+
     def _later(self, queued: QueuedStep, error: BaseException) -> None:
         logger.warning(
             "session %s: step %s: the broker did not take its message (%s); tried again in %.0f s",

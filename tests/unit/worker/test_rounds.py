@@ -132,3 +132,25 @@ def test_a_fact_wakes_the_thread_and_stop_ends_it(called):
         assert made._thread.is_alive()
     made.stop()
     assert not made._thread.is_alive()
+
+
+def test_a_first_look_that_fails_is_done_again_and_told_once(called, monkeypatch, caplog):
+    """R158: the banner comes once, as soon as the store answers."""
+    runtime = FakeRuntime()
+    runtime.config = CascadeConfig(timer_interval=0.01)
+    tries: list[str] = []
+
+    def recover(_runtime: Any, *, witness: bool) -> recovery.RecoveryReport:
+        tries.append("recover")
+        if len(tries) == 1:
+            raise StoreUnavailable("the store does not answer")
+        return recovery.RecoveryReport()
+
+    monkeypatch.setattr(recovery, "recover", recover)
+    made, _ = make(runtime)
+    with caplog.at_level(logging.INFO, "celery_cascade"):
+        made.start()
+        while called.count("send_due") < 3:
+            assert made._thread.is_alive()
+        made.stop()
+    assert caplog.text.count("open sessions") == 1
