@@ -18,10 +18,10 @@ SUMMARY = {
 }  # fmt: skip
 WHOLE = SUMMARY | {
     "completed_steps", "inputs", "output", "error", "definition_sha256", "config_path", "parent_session_id", "depth",
-    "checkpoints", "steps",
+    "checkpoints", "steps", "actions",
 }  # fmt: skip
 STEP = {
-    "step", "item", "status", "reason", "attempt", "crashes", "task", "worker", "started_at", "finished_at", "output",
+    "step", "item", "status", "reason", "phase", "attempt", "crashes", "task", "worker", "started_at", "finished_at", "output",
     "error",
 }  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_show_names_the_file_the_steps_and_the_attempts(project: Project) -> Non
     assert len(re.findall(r"boom on here@\S+ failed in attempt \d: ValueError: it is broken", text)) == 2
     assert "Traceback" not in text
     assert "Traceback" in project.run("show", session_id, "--traceback").stdout
-    assert commands_in(text) == [["resume", session_id]]
+    assert commands_in(text) == [["show", session_id, "--traceback"], ["resume", session_id]]
 
 
 def test_show_in_json_has_exactly_these_keys(project: Project) -> None:

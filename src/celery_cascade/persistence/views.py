@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
 
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.clock import now
@@ -75,9 +75,16 @@ class SessionFilter:
 def not_found(db: Database, session_id: str) -> SessionNotFound:
     """The error for an id that is not there (R114)."""
     with db.read() as conn:
-        count = conn.execute(select(func.count()).select_from(sessions)).scalar()
+        return not_found_on(conn, db, session_id)
+
+
+def not_found_on(conn: Connection, db: Database, session_id: str) -> SessionNotFound:
+    """The same inside a transaction; says why an old one may be gone (R123)."""
+    count = conn.execute(select(func.count()).select_from(sessions)).scalar()
     return SessionNotFound(
-        f"Session '{session_id}' not found. Available sessions: {count}", hint="List them with: cascade ls"
+        f"Session '{session_id}' not found. Available sessions: {count}",
+        hint=f"List them with: cascade ls\nIt may be in another store than {db.shown}, or deleted: finished sessions "
+        "are kept as long as cascade_retention says",
     )
 
 

@@ -126,7 +126,7 @@ class Session:
         store = self._runtime.store
         row = store.session(self.id)
         plan = self._runtime.plan(row["definition_digest"]) if row["definition_digest"] else None
-        return view.whole(row, store.steps(self.id), plan, store.now())
+        return view.whole(row, store.steps(self.id), plan, store.now(), store.actions(self.id))
 
     # -- waiting
     def ready(self) -> bool:
