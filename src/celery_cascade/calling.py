@@ -22,7 +22,7 @@ _APPS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 def register(app: Any) -> None:
     """Say that `app` has sessions: commands are about it, if it is the only one."""
-    _APPS.setdefault(app, None)
+    _APPS.setdefault(app._get_current_object() if hasattr(app, "_get_current_object") else app, None)
 
 
 def words() -> str:

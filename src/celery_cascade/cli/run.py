@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -127,6 +129,8 @@ def _leave(caller: Caller, session: Session) -> None:
 def watch_to_the_end(caller: Caller, session: Session, timeout: timedelta | None, since: int = 0) -> None:
     """Follow a session that workers run, and exit as it ends."""
     follower = Follower(caller.runtime, session.id, since=since, caller=caller)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: it goes on, and that is said
     try:
         status = follower.follow(None if timeout is None else timeout.total_seconds())
     except KeyboardInterrupt:

@@ -62,6 +62,7 @@ class SessionFilter:
     """Which sessions a list shows; None = any. Newest first; `before` is the cursor."""
 
     status: Sequence[str] | None = None
+    reason: Sequence[str] | None = None  #: why it is suspended
     cascade: str | None = None
     mode: str | None = None
     resource_id: str | None = None
@@ -131,6 +132,8 @@ def _conditions(wanted: SessionFilter) -> list[Any]:
     found: list[Any] = []
     if wanted.status is not None:
         found.append(heads.c.status.in_(list(wanted.status)))
+    if wanted.reason is not None:
+        found.append(heads.c.status_reason.in_(list(wanted.reason)))
     for column, value in (
         (sessions.c.cascade_id, wanted.cascade),
         (heads.c.mode, wanted.mode),

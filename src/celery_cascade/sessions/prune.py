@@ -10,7 +10,9 @@ from weakref import WeakSet
 
 from celery_cascade import events
 from celery_cascade.config import Retention
+from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
+from celery_cascade.sessions.ids import words_of
 from celery_cascade.tasks.runtime import Runtime
 
 logger = logging.getLogger("celery_cascade")
@@ -53,7 +55,9 @@ def prune(
     """
     if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta()):
         raise UsageError(f"older_than is {older_than!r}; it must be a timedelta", hint="Such as: timedelta(days=7)")
-    status = (status,) if isinstance(status, str) else status
+    status = words_of(status, "status")
+    if not isinstance(dry_run, bool):
+        raise UsageError(f"dry_run is {shown(dry_run)}; it must be True or False")
     report = PruneReport(dry_run=dry_run)
     retention = runtime.config.retention or Retention()
     ages = _ages(runtime.config.retention, older_than, status)

@@ -13,6 +13,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
+from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.runtime import Runtime
@@ -141,7 +142,9 @@ class Session:
 
         Raises:
             SessionTimeout: it was not done in time.
+            UsageError: `timeout` is no number of seconds.
         """
+        timeout = check_seconds(timeout, "timeout")
         deadline = None if timeout is None else time.monotonic() + timeout
         look = _FIRST_LOOK
         while True:

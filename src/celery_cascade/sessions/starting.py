@@ -20,6 +20,7 @@ from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
+from celery_cascade.definition.words import shown
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
@@ -76,6 +77,11 @@ def read_target(runtime: Runtime, target: Target) -> Source:
         return target
     if isinstance(target, Mapping):
         return from_mapping(target)
+    if not isinstance(target, (str, os.PathLike)) or not isinstance(os.fspath(target), str):
+        raise UsageError(
+            f"{shown(target)} cannot be started",
+            hint="Give the path of a cascade file, a registered name, or a mapping with `cascade` and `steps`",
+        )
     text = os.fspath(target)
     if text in runtime.registered:
         text = runtime.registered[text]

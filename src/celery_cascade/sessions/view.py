@@ -91,9 +91,7 @@ def _tags(row: Row) -> list[str]:
         return []
 
 
-def whole(
-    row: Row, steps: list[Row], plan: Plan | None, now: datetime, actions: Sequence[Row] = ()
-) -> dict[str, Any]:
+def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime, actions: Sequence[Row] = ()) -> dict[str, Any]:
     """A session with everything: the object under `session` in `show --json`.
 
     Args:
