@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from celery_cascade.cli import checks
+from celery_cascade.persistence.rows import WorkerRow
 from cli.kit import Project, commands_in
 
 
@@ -105,3 +109,12 @@ def test_fix_leaves_a_sound_store_alone(project: Project) -> None:
     result = project.run("doctor", "--fix")
     assert "nothing to fix" in result.stderr
     assert project.run("show", session_id).exit_code == 0
+
+
+def test_a_queue_of_our_workers_counts_as_ours_whatever_its_name(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R158: not the default queue only."""
+    consumed = {"celery@stranger": [{"name": "payments"}, {"name": "theirs"}], "celery@ours": [{"name": "payments"}]}
+    monkeypatch.setattr(checks, "_consumers", lambda app: consumed)
+    ours = WorkerRow(id="w", nodename="celery@ours", host="h", pid=1, queues='["payments"]')
+    (found,) = checks.queues(project.runtime, [ours])
+    assert "queue 'payments' is also consumed by celery@stranger" in found.message

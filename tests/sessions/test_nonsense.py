@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from celery_cascade import Cascades, run_cascade
 from celery_cascade.errors import CascadeError, DefinitionNotFound, InputError, UsageError
 from celery_cascade.sessions import resuming
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import not_repeated, recovery
 from sessions.kit import Kit, cascade
 
 CALLS: dict[str, Callable[[Kit], Any]] = {
@@ -100,18 +101,25 @@ def test_the_resume_task_takes_all_that_can_go_on_and_not_the_newest_only(
     assert answer["skipped"] == {session.id: "operator" for session in sessions[6:]}  # the newest, by their page
 
 
-def test_what_is_not_repeated_is_told_after_every_kind_of_resume(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
-    """R161: by hand, and by a recovery."""
-    caplog.set_level("INFO", "celery_cascade")
-    session = kit.run("a", "b", {"id": "c", "task": "broken"}, "d")
-    work = "UPDATE session_steps SET started_at = '2026-01-01 10:00:00.000000', finished_at = :end WHERE step = :step"
-    kit.sql(work, end="2026-01-01 10:04:00.500000", step="a")
-    kit.sql(work, end="2026-01-01 10:00:11.500000", step="b")
-    caplog.clear()
-    session.resume()
+def test_what_is_not_repeated_is_told_after_a_resume(any_kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    """R161: "3 finished steps, 4 m 12 s of work", by each database's arithmetic."""
+    session = any_kit.run("a", "b", {"id": "c", "task": "broken"}, "d")
+    for step, end in (("a", "10:04:00.500000"), ("b", "10:00:11.500000")):
+        any_kit.sql(
+            "UPDATE session_steps SET started_at = '2026-01-01 10:00:00.000000', finished_at = :end"
+            " WHERE session_id = :id AND step = :step",
+            id=session.id,
+            step=step,
+            end=datetime.fromisoformat(f"2026-01-01 {end}"),
+        )
+    with caplog.at_level("INFO", "celery_cascade"):
+        session.resume()
     assert f"session {session.id} goes on; not repeated: 2 finished steps, 4 m 12 s of work" in caplog.messages
-    kit.messages()
-    caplog.clear()
+
+
+def test_what_is_not_repeated_is_told_after_a_recovery(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    """R161: nobody asked for it, and it is told all the same."""
+    caplog.set_level("INFO", "celery_cascade")
     first, other = kit.start("x"), kit.run("a", {"id": "b", "task": "broken"})
     other.resume()
     for one in (first, other):
@@ -120,6 +128,16 @@ def test_what_is_not_repeated_is_told_after_every_kind_of_resume(kit: Kit, caplo
     caplog.clear()
     recovery.recover(kit.runtime, witness=False)
     assert f"session {first.id} goes on; not repeated: nothing, no step had ended" in caplog.messages
-    assert any(
-        f"session {other.id} goes on; not repeated: 1 finished step, 0.0 s of work" in m for m in caplog.messages
-    )
+    done = f"session {other.id} goes on; not repeated: 1 finished step, 0.0 s of work"
+    assert done in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"), (9.94, "9.9 s"), (10, "10 s"), (59.4, "59 s"), (59.6, "1 m 0 s"), (252, "4 m 12 s"),
+        (3599, "59 m 59 s"), (3600, "1 h 0 m"), (90_000, "1 d 1 h"),
+    ],
+)  # fmt: skip
+def test_spans_are_told_in_their_two_largest_units(seconds: float, words: str) -> None:
+    assert not_repeated.span(seconds) == words

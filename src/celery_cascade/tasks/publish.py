@@ -131,7 +131,8 @@ class Publisher:
             queue = self._runtime.app.amqp.router.route(options, step.task, (), {}).get("queue")
         except Exception:  # noqa: BLE001  a router of the user's, or a queue that the app does not have
             return None
-        return getattr(queue, "name", queue)
+        name: str | None = getattr(queue, "name", queue)
+        return name
 
     def _later(self, queued: QueuedStep, error: BaseException) -> None:
         logger.warning(
