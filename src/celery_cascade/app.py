@@ -12,9 +12,9 @@ from typing import Any
 
 from celery import Celery, current_app
 
+from celery_cascade import calling
 from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.policies import step_policy
-from celery_cascade import calling
 from celery_cascade.definition.words import shown
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
