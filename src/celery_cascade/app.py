@@ -12,14 +12,16 @@ from typing import Any
 
 from celery import Celery, current_app
 
+from celery_cascade import calling
 from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.policies import step_policy
+from celery_cascade.definition.words import shown
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.orm_session import StoreSession, db_session
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions import capture
-from celery_cascade.sessions.ids import look_up_id
+from celery_cascade.sessions.ids import check_text, look_up_id, words_of
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
@@ -45,11 +47,11 @@ class Cascades:
         self._runtime: Runtime | None = None
         self._waiting: list[Callable[[Any], None]] = []
         if app is not None:
-            self._attach(app, caller_file())
+            self._attach(check_app(app), caller_file())
 
     def init_app(self, app: Celery) -> Cascades:
         """Give an app its sessions; may be called before or after the app's configuration is read."""
-        self._attach(app, caller_file())
+        self._attach(check_app(app), caller_file())
         return self
 
     def _attach(self, app: Celery, caller: str | None) -> None:
@@ -57,6 +59,7 @@ class Cascades:
         if found is None:
             found = Runtime(app, home=lambda config: home_of(app, config, caller))
             attach(app, found)
+            calling.register(app)
             install_guard(app, found.runner)
             propagate.connect()
             worker.connect(found)
@@ -243,10 +246,12 @@ class Cascades:
             since: started at or after this moment (aware).
             limit: at most so many.
         """
-        words = [status] if isinstance(status, str) else status
+        words = words_of(status, "status")
+        for name, value in (("cascade", cascade), ("mode", mode), ("resource_id", resource_id)):
+            check_text(value, name, 255)
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise UsageError(f"limit is {limit!r}; it must be a whole number, 0 or more")
-        if since is not None and since.tzinfo is None:
+        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
             raise UsageError(f"since is {since!r}; it must bear its time zone", hint="For example: datetime.now(UTC)")
         wanted = SessionFilter(
             status=None if words is None else [status_word(word) for word in words],
@@ -319,6 +324,16 @@ class Cascades:
         return cleanup_old_sessions(self.runtime, days, statuses, keep_last)
 
 
+def check_app(app: Any) -> Celery:
+    """The app, also behind Celery's proxy. Raises UsageError: it is none."""
+    real = app._get_current_object() if hasattr(app, "_get_current_object") else app
+    if not isinstance(real, Celery):
+        raise UsageError(
+            f"{shown(app)} is no Celery app", hint="Such as: app = Celery('proj'); cascades = Cascades(app)"
+        )
+    return app
+
+
 def status_word(word: str) -> str:
     """A session status by our word or another system's. Raises UsageError with the words there are."""
     if word in STATUS_ALIASES:
@@ -368,6 +383,8 @@ def _find_app(app: Celery | str | None) -> Celery:
     name = app if app is not None else os.environ.get("CELERY_APP")
     if isinstance(name, Celery):
         return name
+    if name is not None and not isinstance(name, str):
+        return check_app(name)
     if name:
         from celery.app.utils import find_app
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from celery_cascade.calling import spelled
+
 
 class CascadeError(Exception):
     """Base of all our errors.
@@ -19,7 +21,12 @@ class CascadeError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self._hint = hint
+
+    @property
+    def hint(self) -> str:
+        """What helps; commands are written as they can be pasted, for the app of this process."""
+        return spelled(self._hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -91,6 +98,12 @@ class DefinitionError(CascadeError):
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.excerpt, self.hint) if part)
+
+
+class DefinitionNotFound(DefinitionError):
+    """There is no such cascade file, and no cascade is registered by this name."""
+
+    exit_code = 3
 
 
 class InputError(CascadeError):

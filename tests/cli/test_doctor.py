@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from celery_cascade.cli import checks
+from celery_cascade.persistence.rows import WorkerRow
 from cli.kit import Project, commands_in
 
 
@@ -128,3 +132,12 @@ def test_a_variable_that_is_not_read_is_told(project: Project, monkeypatch) -> N
     result = project.run("doctor")
     assert result.exit_code == 0
     assert "did you mean CELERY_CASCADE_DATABASE_URL?" in result.stdout
+
+
+def test_a_queue_of_our_workers_counts_as_ours_whatever_its_name(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R158: not the default queue only."""
+    consumed = {"celery@stranger": [{"name": "payments"}, {"name": "theirs"}], "celery@ours": [{"name": "payments"}]}
+    monkeypatch.setattr(checks, "_consumers", lambda app: consumed)
+    ours = WorkerRow(id="w", nodename="celery@ours", host="h", pid=1, queues='["payments"]')
+    (found,) = checks.queues(project.runtime, [ours])
+    assert "queue 'payments' is also consumed by celery@stranger" in found.message

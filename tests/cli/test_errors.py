@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -32,6 +35,51 @@ def test_every_verb_has_help_with_an_example(path: tuple[str, ...]) -> None:
     assert "Usage:" in result.stdout
     example = result.stdout.partition("Example")[2]
     assert f"cascade {' '.join(path)}" in example
+
+
+def examples() -> list[tuple[tuple[str, ...], str]]:
+    """The arguments of every example of every help text."""
+    found = []
+    for path in leaves(cascade):
+        command: Any = cascade
+        for word in path:
+            command = command.get_command(click.Context(command), word)
+        for line in getattr(command, "example", ()):
+            called = re.search(r"\bcascade (?P<words>[^>|]*?)\)?\s*(?:[>|].*)?$", line)
+            assert called, line
+            found.append((tuple(shlex.split(called["words"])), line))
+    return found
+
+
+@pytest.mark.parametrize(("args", "line"), examples(), ids=[line for _, line in examples()])
+def test_every_example_is_a_call_that_the_verb_takes(args: tuple[str, ...], line: str) -> None:
+    """R150: no option of it is missing or misspelt."""
+    command: Any = cascade
+    words = list(args)
+    while isinstance(command, click.Group) and words:
+        command = command.get_command(click.Context(command), words.pop(0))
+        assert command is not None, line
+    command.make_context(args[0], words)
+
+
+def test_the_examples_of_what_is_seen_and_done_work_as_they_stand(make_project: Any) -> None:
+    """R150: in a project that has what they name."""
+    project = make_project(task_always_eager=True)
+    (project.folder / "order.yaml").write_text(
+        "cascade: order\ninputs: {order_id: integer, email: {type: string, default: ''}}\n"
+        'steps:\n  - {id: a, task: shop.echo, with: {value: "{{ inputs.order_id }}"}}\n'
+    )
+    (project.folder / "refund.yaml").write_text("cascade: refund\nsteps:\n  - {id: a, task: shop.echo}\n")
+    started = project.ended("broken.yaml")
+    ran = 0
+    for args, line in examples():
+        if args[0] not in ("run", "resume", "watch", "ls", "show", "definition", "validate", "prune", "doctor"):
+            continue
+        given = [started if word == "3f2a91" else word for word in args]
+        result = project.run(*given)
+        assert result.exit_code in (0, 1 if "@last-failed" in given else 0), (line, result.output)
+        ran += 1
+    assert ran >= 12
 
 
 def test_help_names_every_verb_and_exit_code() -> None:

@@ -8,7 +8,10 @@ import sqlite3
 from datetime import datetime
 
 import pytest
+from sqlalchemy import event
 
+from celery_cascade.persistence.rows import StepKey, WorkerRow
+from celery_cascade.tasks import recovery
 from cli.kit import ORDER, Project, commands_in
 
 #: `cascade/1`: programs rely on these keys; a new one is an addition, a missing one breaks them.
@@ -19,11 +22,11 @@ SUMMARY = {
 }  # fmt: skip
 WHOLE = SUMMARY | {
     "completed_steps", "inputs", "output", "error", "definition_sha256", "config_path", "parent_session_id", "depth",
-    "checkpoints", "steps",
+    "checkpoints", "steps", "actions",
 }  # fmt: skip
 STEP = {
-    "step", "item", "status", "reason", "attempt", "crashes", "task", "worker", "started_at", "finished_at", "output",
-    "error",
+    "step", "item", "status", "reason", "phase", "attempt", "crashes", "task", "worker", "started_at", "finished_at",
+    "output", "error",
 }  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def test_show_names_the_file_the_steps_and_the_attempts(project: Project) -> Non
     assert len(re.findall(r"boom on here@\S+ failed in attempt \d: ValueError: it is broken", text)) == 2
     assert "Traceback" not in text
     assert "Traceback" in project.run("show", session_id, "--traceback").stdout
-    assert commands_in(text) == [["resume", session_id]]
+    assert commands_in(text) == [["show", session_id, "--traceback"], ["resume", session_id]]
 
 
 def test_show_in_json_has_exactly_these_keys(project: Project) -> None:
@@ -207,3 +210,79 @@ def test_a_session_whose_times_cannot_be_read_is_shown_without_them(project: Pro
     shown = project.json("show", broken)["session"]
     assert (shown["created_at"], shown["finished_at"], shown["status"]) == (None, None, "completed")
     assert project.run("rm", broken).exit_code == 0
+
+
+def test_show_tells_who_did_what_and_why(project: Project) -> None:
+    """R135, R161: `resume --reason` and `cancel --reason` are kept to be read."""
+    session_id = project.ended("broken.yaml")
+    assert "Actions:" not in project.run("show", session_id).stdout
+    project.run("resume", session_id, "--reason", "the bank is back\x1b[2J")
+    project.run("cancel", session_id, "--reason", "nobody wants it any more")
+    text = project.run("show", session_id).stdout
+    actions = text.partition("Actions:\n")[2].splitlines()
+    assert re.fullmatch(r"  \S+ \S+ resume by \S+: the bank is back·\[2J", actions[0])
+    assert re.fullmatch(r"  \S+ \S+ cancel by \S+: nobody wants it any more", actions[1])
+    first, second = project.json("show", session_id)["session"]["actions"]
+    assert (first["action"], second["action"], second["reason"]) == ("resume", "cancel", "nobody wants it any more")
+    assert first["version"] < second["version"]
+    assert first["at"].endswith("Z")
+
+
+def test_show_has_a_column_of_phases_only_where_a_step_has_one(project: Project) -> None:
+    """D13."""
+    (project.folder / "phased.yaml").write_text(
+        "cascade: p\nsteps:\n  - {id: a, phase: prepare, task: shop.echo}\n  - {id: b, task: shop.echo}\n"
+    )
+    text = project.run("show", project.ended("phased.yaml")).stdout
+    assert re.search(r"^STEP +PHASE +STATUS ", text, re.MULTILINE)
+    assert re.search(r"^a +prepare +succeeded ", text, re.MULTILINE)
+    assert re.search(r"^b +- +succeeded ", text, re.MULTILINE)
+    assert "PHASE" not in project.run("show", project.ended()).stdout
+
+
+def test_show_hints_at_the_traceback_which_ends_with_the_way_to_go_on(project: Project) -> None:
+    """R161: session, step, attempt, resume command; an attempt that is tried again says so."""
+    session_id = project.ended("broken.yaml")
+    (command,) = [words for words in commands_in(project.run("show", session_id).stdout) if words[0] == "show"]
+    text = project.run(*command).stdout
+    first, last = re.findall(r"^ +(\[cascade\] .*)$", text, re.MULTILINE)
+    where = f"[cascade] session {session_id}, step boom, attempt"
+    assert first == f"{where} 1; tried again in 0.0 s"
+    assert last.startswith(f"{where} 2; resume with: celery -A ")
+    assert last.endswith(f" cascade resume {session_id}")
+
+
+def test_a_lost_worker_is_named_by_its_node_name(project: Project) -> None:
+    """R150: people know their workers by name."""
+    session_id = project.started()
+    store = project.runtime.store
+    store.add_worker(WorkerRow(id="w" * 36, nodename="celery@far", host="far", pid=1, pool="prefork"))
+    key = StepKey(session_id, "one")
+    assert store.claim(key, attempt=1, token="t", worker="w" * 36, runner="1.1")
+    store.stop_worker("w" * 36)
+    recovery.recover(project.runtime, witness=False)
+    text = project.run("show", session_id).stdout
+    assert "WorkerLost: worker celery@far died while it ran the step" in text
+    assert "wwwwww" not in text
+
+
+def test_lists_never_load_payloads(project: Project) -> None:
+    """R146: what is asked of the database has no input, output, call, error or definition in it."""
+    project.ended("order.yaml", "-i", "word=" + "x" * 5000)
+    project.ended("broken.yaml")
+    project.started()
+    asked: list[str] = []
+
+    def note(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    engine = project.runtime.store.database._own
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        assert project.run("ls").exit_code == project.run("ls", "--json").exit_code == 0
+        assert len(list(project.cascades.sessions())) == 3
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert any("cascade_sessions" in statement for statement in asked)
+    words = {word for statement in asked for word in re.findall(r"\w+", statement)}
+    assert not words & {"input_data", "output", "call", "error", "traceback", "body", "context_variables", "plan_data"}

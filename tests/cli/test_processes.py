@@ -81,12 +81,21 @@ def test_the_app_of_the_environment_is_taken_by_celery_too(project: Project) -> 
 
 
 def test_a_watched_run_waits_for_a_worker_follows_it_and_prints_the_output(project: Project) -> None:
-    """D8: with no living worker it says so within 3 seconds, and keeps waiting."""
-    process = project.start("run", "order.yaml", "-i", "n=1")
-    session_id = id_in(first_line(process))
-    began = time.monotonic()
-    assert "no living worker" in first_line(process)
-    assert time.monotonic() - began < 3
+    """D8: with no living worker it says so, with both ways out, within 3 seconds of its start, imports included."""
+    for _ in range(3):  # what counts is the program, not what else the machine has to do
+        began = time.monotonic()
+        process = project.start("run", "order.yaml", "-i", "n=1")
+        session_id = id_in(first_line(process))
+        why, worker_command, _, local_command = (first_line(process).strip() for _ in range(4))
+        took = time.monotonic() - began
+        if took < 3:
+            break
+        process.kill()
+        process.communicate()
+    assert took < 3
+    assert why == "There is no living worker; the session is stored and waits for one. Start a worker:"
+    assert worker_command == f"celery -A {project.name} worker"
+    assert local_command.endswith(f"-A {project.name} cascade resume {session_id} --local")
     with worker(project):
         out, words = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -159,6 +168,29 @@ def test_a_reader_that_closes_the_pipe_is_no_error_to_read_about(project: Projec
     command = f"{sys.executable} -m celery_cascade.cli -A {project.name} definition @last --raw | head -c 3"
     process = project.popen(["sh", "-c", command])
     assert process.communicate(timeout=60) == ("# h", "")
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "local"])
+def test_sigterm_is_told_as_ctrl_c_is(project: Project, watched: bool) -> None:
+    """D8: a supervisor's word: a watched run goes on, a local one suspends after its step."""
+    args = ["run", "sleepy.yaml", "-i", "seconds=1.5", *([] if watched else ["--local"])]
+    process = project.start(*args)
+    session_id = id_in(first_line(process))
+    said = first_line(process)
+    assert ("no living worker" if watched else "first running") in said
+    process.send_signal(signal.SIGTERM)
+    out, words = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    if watched:
+        assert f"session {session_id} goes on" in words
+        assert status(project, session_id) == "active"
+    else:
+        assert "SIGTERM again stops at once" in words
+        assert "first succeeded" in words
+        assert f"cascade resume {session_id} --local" in words
+        assert status(project, session_id) == "suspended"
+        (action,) = project.json("show", session_id)["session"]["actions"]
+        assert (action["action"], action["reason"]) == ("suspend", "SIGTERM")
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from celery_cascade.persistence.rows import WorkerRow
 from cli.kit import Project, commands_in, id_in
 
 
@@ -108,10 +112,14 @@ def test_what_cannot_be_started_is_refused_and_nothing_is_written(
     assert project.json("ls")["count"] == 0
 
 
-def test_a_file_that_is_not_there_is_an_invalid_definition(project: Project) -> None:
-    assert project.run("run", "nope.yaml", "--local").exit_code == 6
+def test_a_file_that_is_not_there_is_not_found(project: Project) -> None:
+    """Exit 3, as for a session; 6 is for a file that is there and says nothing that can be run."""
+    result = project.run("run", "ordre.yaml", "--local")
+    assert result.exit_code == 3
+    assert "ordre.yaml: there is no such file\n" in result.stderr
+    assert re.search(r"there is: .*order\.yaml", result.stderr)
     result = project.run("run", "nope", "--local")
-    assert result.exit_code == 6
+    assert result.exit_code == 3
     assert "neither a cascade file nor a registered cascade" in result.stderr
 
 
@@ -180,3 +188,45 @@ def test_an_eager_app_runs_it_here(make_project) -> None:
     result = project.run("run", "order.yaml", "-i", "n=1")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["sum"] == 12
+
+
+def row(**more: Any) -> WorkerRow:
+    return WorkerRow(id="w", nodename="celery@other", host="other", pid=1, pool="prefork", **more)
+
+
+def test_workers_that_do_not_know_the_task_are_no_help_and_that_is_said(project: Project) -> None:
+    """D8: with both ways out, as where there is no worker at all."""
+    project.runtime.store.add_worker(row(tasks='["shop.else"]', queues='["celery"]'))
+    result = project.run("run", "order.yaml", "-i", "n=1", "--detach")
+    assert result.exit_code == 0
+    assert "No living worker knows the task shop.add; it waits." in result.stderr
+    assert f"    celery -A {project.name} worker\n" in result.stderr
+    (command,) = commands_in(result.stderr)
+    assert project.run(*command).exit_code == 0
+
+
+def test_a_queue_that_nobody_consumes_is_named_with_the_worker_that_would(project: Project) -> None:
+    """D8: as far as the workers' rows tell."""
+    (project.folder / "paid.yaml").write_text(
+        "cascade: paid\nsteps:\n  - {id: a, task: shop.echo}\n  - {id: b, task: shop.echo, queue: payments}\n"
+    )
+    nobody = project.run("run", "paid.yaml", "--detach").stderr
+    assert "There is no living worker" in nobody
+    assert f"    celery -A {project.name} worker -Q celery,payments\n" in nobody
+    project.runtime.store.add_worker(row(tasks='["shop.echo"]', queues='["celery"]'))
+    result = project.run("run", "paid.yaml", "--timeout", "200ms")
+    assert result.exit_code == 124
+    assert "worker that knows the task shop.echo consumes its queue payments; it waits." in result.stderr
+    assert f"    celery -A {project.name} worker -Q payments\n" in result.stderr
+    project.runtime.store.add_worker(replace(row(tasks='["shop.echo"]', queues='["payments"]'), id="v"))
+    result = project.run("run", "paid.yaml", "--detach")
+    assert "worker" not in result.stderr
+
+
+def test_a_run_that_goes_on_tells_what_it_does_not_repeat(project: Project) -> None:
+    """R161, R12."""
+    assert "Not repeated" not in project.run("run", "broken.yaml", "--local").stderr
+    told = r"^Not repeated: 1 finished step, 0\.\d s of work\.$"
+    assert re.search(told, project.run("resume", "@last").stderr, re.MULTILINE)
+    (project.folder / "go").touch()
+    assert re.search(told, project.run("resume", "@last", "--local").stderr, re.MULTILINE)

@@ -102,6 +102,8 @@ def test_a_message_of_another_store_does_nothing(
     with caplog.at_level("ERROR", "celery_cascade"):
         other.receive(message)
     assert f"a message of session {session.id} belongs to store {kit.runtime.store_id}" in caplog.text
+    assert f"{kit.folder / 'store.sqlite'} on " in caplog.text  # both places
+    assert f"{kit.folder / 'home' / 'store.sqlite'} on " in caplog.text
     assert other.runtime.store_id in caplog.text
     kit.receive(message)
     assert session.status == "completed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -221,6 +222,8 @@ def queues(runtime: Runtime, found: Iterable[WorkerRow]) -> list[Check]:
             for queue in consumed:
                 strange.setdefault(queue["name"], []).append(nodename)
     mine = {runtime.app.conf.task_default_queue, runtime.config.queue}
+    for row in found:
+        mine.update(json.loads(row.queues or "[]"))
     return [
         Check(
             name="queue",

@@ -53,6 +53,12 @@ def conclude(session: Session, status: SessionStatus) -> NoReturn:
     raise click.exceptions.Exit(WAITING if status is SessionStatus.SUSPENDED else FAILED)
 
 
+def say_not_repeated(done: str) -> None:
+    """After a resume: what is done and stays done (R161); the words of `not_repeated`, asked for before it."""
+    if done:
+        say(f"Not repeated: {done}.")
+
+
 def why(error: Mapping[str, Any]) -> str:
     """An error in one line: step, type, message."""
     where = f"step {error['step']!r}: " if error.get("step") else ""

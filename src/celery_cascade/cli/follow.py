@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.living import unknown_to, workers
+from celery_cascade.cli.living import Lack, lack_of, workers
 from celery_cascade.cli.words import local, painted, printable, say, took
 from celery_cascade.errors import CascadeError, SessionTimeout
 from celery_cascade.persistence.rows import NO_ITEM
@@ -121,26 +122,30 @@ class Follower:
             return
         self._next_count = time.monotonic() + _WORKERS_EVERY
         found = workers(self._runtime)
-        unknown = unknown_to(found, [step.task for step in self._runtime.facts(self._id).plan.steps.values()])
-        if found and not unknown:
+        lack = lack_of(self._runtime, self._runtime.facts(self._id).plan, found)
+        if lack is None:
             if self._said_alone:
                 self._tell(f"A worker is there: {found[0].nodename}")
             self._said_alone = False
         elif not self._said_alone:
             self._said_alone = True
-            for line in no_worker(self._caller, self._id, unknown):
+            for line in no_worker(self._caller, self._id, lack):
                 self._tell(line)
 
 
-def no_worker(caller: Caller, session_id: str, unknown: list[str]) -> list[str]:
-    """What to say when nobody can run a session: why, and both ways out."""
-    if unknown:
-        why = f"No living worker knows the task {printable(unknown[0])}; it waits. Start one that does:"
-    else:
+def no_worker(caller: Caller, session_id: str, lack: Lack) -> list[str]:
+    """What to say when nobody can run a session: why, what it does meanwhile, and both ways out."""
+    if lack.task is None:
         why = "There is no living worker; the session is stored and waits for one. Start a worker:"
+    elif lack.queue is None:
+        why = f"No living worker knows the task {printable(lack.task)}; it waits. Start one that does:"
+    else:
+        who = f"No living worker that knows the task {printable(lack.task)}"
+        why = f"{who} consumes its queue {printable(lack.queue)}; it waits. Start one that does:"
+    queues = f" -Q {shlex.quote(','.join(lack.consume))}" if lack.consume else ""
     return [
         why,
-        f"    {caller.worker_command}",
+        f"    {caller.worker_command}{queues}",
         "or run it in this terminal, without a worker:",
         f"    {caller.words} resume {session_id} --local",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -20,11 +20,14 @@ from celery_cascade.states import SessionStatus
 from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.runtime import Runtime
 
+#: What asks a run in this process to stop, and how people call it.
+_STOPPING = {int(signal.SIGINT): "Ctrl+C", int(signal.SIGTERM): "SIGTERM"}
+
 
 def run_here(runtime: Runtime, session_id: str, *, since: int = 0) -> NoReturn:
     """Run what is queued of a session, say what happens, print its output and exit.
 
-    The first Ctrl+C suspends it after the step that runs (D8); the second one stops at once.
+    The first Ctrl+C or SIGTERM suspends it after the step that runs (D8); the second one stops at once.
     """
     session = Session(runtime, session_id)
     stop = StopAfterStep(session)
@@ -46,30 +49,31 @@ def _stopped(session: Session, what: str) -> NoReturn:
 
 
 class StopAfterStep:
-    """Inside, the first Ctrl+C asks the session to suspend; the second one is a KeyboardInterrupt again."""
+    """Inside, the first Ctrl+C or SIGTERM asks the session to suspend; the second one is a KeyboardInterrupt."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._before: dict[int, Any] = {}
         self.asked = False
 
     def __enter__(self) -> None:
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
-            self._before = signal.signal(signal.SIGINT, self._first)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._first) for number in _STOPPING}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _first(self, _: int, __: FrameType | None) -> None:
+    def _first(self, number: int, _: FrameType | None) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for one in _STOPPING:
+            signal.signal(one, signal.default_int_handler)
         # Not here: the thread that was interrupted may hold the database.
-        threading.Thread(target=self._suspend, name="cascade-suspend", daemon=True).start()
+        threading.Thread(target=self._suspend, args=(_STOPPING[number],), name="cascade-suspend", daemon=True).start()
 
-    def _suspend(self) -> None:
-        say("Suspending after the step that runs; Ctrl+C again stops at once.")
+    def _suspend(self, word: str) -> None:
+        say(f"Suspending after the step that runs; {word} again stops at once.")
         try:
-            self._session.suspend(reason="Ctrl+C")
+            self._session.suspend(reason=word)
         except CascadeError as error:
             say(error.message)

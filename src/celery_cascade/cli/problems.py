@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,11 @@ from contextlib import contextmanager
 import click
 from celery.exceptions import ImproperlyConfigured
 
+from celery_cascade import calling
 from celery_cascade.cli.caller import DEBUG_VARIABLE, Caller
 from celery_cascade.cli.exits import INTERRUPTED
 from celery_cascade.cli.words import is_json, out_json, printable, say
 from celery_cascade.errors import CascadeError, ConfigError, UsageError
-
-#: Where a hint names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
-_COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
 
 #: What an error about a place in a file bears.
 _PLACE = ("file", "line", "column", "excerpt")
@@ -63,5 +60,4 @@ def tell(ctx: click.Context, error: CascadeError) -> None:
 
 def as_called(hint: str) -> str:
     """A hint whose commands work as printed for whoever called us: with the same program and the same app."""
-    words = Caller.here().words
-    return _COMMAND.sub(lambda match: f"{match[1]}{words} ", hint)
+    return calling.spelled(hint, Caller.here().words)

@@ -7,10 +7,11 @@ from datetime import timedelta
 import click
 
 from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.follow import no_worker
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.living import workers
+from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
@@ -19,6 +20,7 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
 from celery_cascade.tasks.local_worker import local_worker
+from celery_cascade.tasks.not_repeated import not_repeated
 from celery_cascade.tasks.publish import driving
 
 
@@ -42,16 +44,18 @@ def resume(
     caller = Caller.here()
     runtime = caller.runtime
     found = Session(runtime, session_id(runtime.store, session))
-    since = found.version
+    since, done = found.version, not_repeated(runtime, found.id)
     action = Action(action="resume", actor=actor(), reason=reason)
     if local or runtime.app.conf.task_always_eager:
         with driving(found.id), local_worker(runtime):
             resume_one(runtime, found.id, action)
             say(f"Session {found.id}")
+            say_not_repeated(done)
             run_here(runtime, found.id, since=since)
     queued = resume_one(runtime, found.id, action)
     if queued:
         say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")
+        say_not_repeated(done)
     else:
         say(f"Session {found.id} is active already; there was nothing to resume.")
     if watch:
@@ -60,6 +64,7 @@ def resume(
         out_json({"session": found.to_dict()})
     else:
         out(found.id)
-    if not workers(runtime):
-        for line in no_worker(caller, found.id, []):
+    lack = lack_of(runtime, runtime.facts(found.id).plan, workers(runtime))
+    if queued and lack is not None:
+        for line in no_worker(caller, found.id, lack):
             say(line)

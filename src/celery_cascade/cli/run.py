@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +14,11 @@ import click
 from celery_cascade.app import Cascades
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.ending import conclude, detached
+from celery_cascade.cli.ending import conclude, detached, say_not_repeated
 from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import run_here
-from celery_cascade.cli.living import unknown_to, workers
+from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, json_option, timeout_option
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.definition.cascade import Source
@@ -26,6 +28,7 @@ from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, read_target, start
 from celery_cascade.tasks.local_worker import local_worker
+from celery_cascade.tasks.not_repeated import not_repeated
 from celery_cascade.tasks.publish import driving
 from celery_cascade.tasks.runtime import Runtime
 
@@ -73,8 +76,10 @@ def run(
     options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
     if local or cascades.app.conf.task_always_eager:
         _run_here(cascades.runtime, source, inputs, options)
+    done = _done_of(cascades.runtime, session_id)
     session = cascades.start_with(source, inputs, options)
     say(f"Session {session.id}")
+    say_not_repeated(done)
     if watch:
         watch_to_the_end(caller, session, timeout)
     else:
@@ -85,10 +90,17 @@ def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], optio
     """`--local`. A worker from the first row on: if this process dies, others know whose the steps were."""
     given = options.session_id
     session_id = new_session_id() if given is None else check_session_id(given)
+    done = _done_of(runtime, given)
     with driving(session_id), local_worker(runtime):
         start(runtime, source, inputs, replace(options, session_id=session_id))
         say(f"Session {session_id}")
+        say_not_repeated(done)
         run_here(runtime, session_id)
+
+
+def _done_of(runtime: Runtime, session_id: str | None) -> str:
+    """What a session of this id has done already: an unfinished one goes on."""
+    return "" if session_id is None else not_repeated(runtime, check_session_id(session_id))
 
 
 def _source(cascades: Cascades, file: str) -> Source:
@@ -109,16 +121,17 @@ def _leave(caller: Caller, session: Session) -> None:
     else:
         out(session.id)
     runtime = caller.runtime
-    found = workers(runtime)
-    unknown = unknown_to(found, [step.task for step in runtime.facts(session.id).plan.steps.values()])
-    if not found or unknown:
-        for line in no_worker(caller, session.id, unknown):
+    lack = lack_of(runtime, runtime.facts(session.id).plan, workers(runtime))
+    if lack is not None:
+        for line in no_worker(caller, session.id, lack):
             say(line)
 
 
 def watch_to_the_end(caller: Caller, session: Session, timeout: timedelta | None, since: int = 0) -> None:
     """Follow a session that workers run, and exit as it ends."""
     follower = Follower(caller.runtime, session.id, since=since, caller=caller)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: it goes on, and that is said
     try:
         status = follower.follow(None if timeout is None else timeout.total_seconds())
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from celery_cascade.sessions.session import Session
 from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
+_PHASE = "PHASE"  #: the second column, where a step has one
 
 
 @click.command(cls=Verb, example=("celery -A proj cascade show @last", "celery -A proj cascade show 3f2a91 --json"))
@@ -41,8 +42,9 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     for name, value in _summary(runtime, whole):
         out(f"{name:<10}{value}")
     out("")
-    table(_HEADINGS, [_cells(step) for step in whole["steps"]])
+    _steps(whole["steps"])
     _attempts(found, traceback)
+    _actions(whole["actions"])
     if whole["can_resume"]:
         out("")
         out(as_called(f"Go on from the last checkpoint with: cascade resume {found.id}"))
@@ -80,6 +82,15 @@ def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
     return form.format(took((datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()))
 
 
+def _steps(steps: list[dict[str, Any]]) -> None:
+    rows = [_cells(step) for step in steps]
+    if not any(step["phase"] for step in steps):
+        table(_HEADINGS, rows)
+        return
+    with_phase = [[row[0], printable(step["phase"] or "-"), *row[1:]] for row, step in zip(rows, steps, strict=True)]
+    table((_HEADINGS[0], _PHASE, *_HEADINGS[1:]), with_phase)
+
+
 def _cells(step: dict[str, Any]) -> list[str]:
     name = step["step"] if step["item"] is None else f"{step['step']}[{step['item']}]"
     return [
@@ -103,3 +114,15 @@ def _attempts(session: Session, traceback: bool) -> None:
         out(f"  {local(row['finished_at'])} {name}{where} {setback(row)}")
         if traceback and row["traceback"]:
             out("\n".join(f"      {line}" for line in printable(row["traceback"], lines=True).splitlines()))
+    if not traceback and any(row["traceback"] for row in rows):
+        out(as_called(f"See where with: cascade show {session.id} --traceback"))
+
+
+def _actions(actions: list[dict[str, Any]]) -> None:
+    """Who did what to the session, and why."""
+    if actions:
+        out("\nActions:")
+    for action in actions:
+        who = f" by {printable(action['actor'])}" if action["actor"] else ""
+        why = f": {printable(action['reason'])}" if action["reason"] else ""
+        out(f"  {local(action['at'])} {action['action']}{who}{why}")

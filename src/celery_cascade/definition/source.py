@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -9,7 +10,7 @@ from typing import Any
 
 from celery_cascade.definition.cascade import Source, SourceFormat
 from celery_cascade.definition.inline import yaml_of
-from celery_cascade.errors import DefinitionError
+from celery_cascade.errors import DefinitionError, DefinitionNotFound
 
 DEFAULT_MAX_BYTES = 1024 * 1024
 
@@ -20,6 +21,7 @@ def read_file(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) 
     The path is made absolute and otherwise kept as given: a link stays the link.
 
     Raises:
+        DefinitionNotFound: there is no such file.
         DefinitionError: it cannot be read, or is larger than `max_bytes`.
     """
     try:
@@ -28,7 +30,7 @@ def read_file(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) 
             body = file.read(max_bytes + 1)
             size = max(os.fstat(file.fileno()).st_size, len(body))
     except FileNotFoundError as error:
-        raise DefinitionError(f"{path}: there is no such file") from error
+        raise DefinitionNotFound(f"{path}: there is no such file", hint=_near(absolute)) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DefinitionError(f"{path}: cannot be read: {reason}") from error
@@ -74,6 +76,16 @@ def from_mapping(
         DefinitionError: a value, named by its path, would not come back equal; or more than `max_bytes`.
     """
     return from_text(yaml_of(mapping, max_bytes), source_format=source_format, max_bytes=max_bytes)
+
+
+def _near(path: str) -> str:
+    """The files beside it whose names are like it, or where it was looked for."""
+    folder, name = os.path.split(path)
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder), n=3)
+    except OSError:
+        return f"There is no folder {folder} that could be read"
+    return f"In {folder} there is: {', '.join(sorted(near))}" if near else f"It was looked for in {folder}"
 
 
 def _format_of(path: str) -> SourceFormat:

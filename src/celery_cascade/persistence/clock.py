@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Float, bindparam
+from sqlalchemy import Float, bindparam, extract, func, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -38,6 +38,15 @@ def now() -> ColumnElement[Any]:
 def after(seconds: Any) -> ColumnElement[Any]:
     """The moment of the statement plus `seconds`: a number, a bind parameter or an expression; may be negative."""
     return _After(bindparam("clock", type_=UtcDateTime()), _seconds(seconds))
+
+
+def seconds_between(family: str, begin: Any, end: Any) -> ColumnElement[Any]:
+    """Seconds from one moment to another, on each kind of database."""
+    if family == "postgresql":
+        return extract("epoch", end - begin).cast(Float)
+    if family == "sqlite":
+        return (func.julianday(end) - func.julianday(begin)) * 86400.0
+    return func.timestampdiff(text("MICROSECOND"), begin, end) / 1000000.0
 
 
 def _seconds(value: Any) -> ColumnElement[Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -92,6 +94,11 @@ class Database:
     def shown(self) -> str:
         """The URL for people: without secrets."""
         return dialects.shown(self.url) + (f" (schema {self.schema})" if self.schema else "")
+
+    @cached_property
+    def place(self) -> str:
+        """Where it is, for others to read: travels with messages."""
+        return dialects.place(self.url, socket.gethostname())
 
     @property
     def engine(self) -> Engine:

@@ -68,6 +68,13 @@ def shown(url: URL) -> str:
     return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
+def place(url: URL, host: str) -> str:
+    """Where the database is, for others to read: no user, no secret, no option; `host` = this machine."""
+    kind = url.get_backend_name()
+    bare = URL.create(kind, host=url.host, port=url.port, database=url.database).render_as_string()
+    return f"{bare} on {host}" if not url.host else bare
+
+
 #: A peer that vanished without a word (no FIN, no RST) is noticed within half a minute, not after hours: a heartbeat
 #: that waits for its answer for ever looks like a dead worker to the others.
 _KEEPALIVE = {

@@ -8,13 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, insert, null, select, update
 
-from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
-from celery_cascade.persistence.views import not_found
+from celery_cascade.persistence.views import not_found_on
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 
 _LOCK = (
@@ -34,10 +33,10 @@ class Action:
     detail: str | None = None
 
 
-def _lock(conn: Connection, session_id: str) -> Any:
+def _lock(db: Database, conn: Connection, session_id: str) -> Any:
     row = conn.execute(_LOCK, {"b_session": session_id}).one_or_none()
     if row is None:
-        raise SessionNotFound(f"session {session_id!r} not found", hint="List the sessions with: cascade ls")
+        raise not_found_on(conn, db, session_id)
     return row
 
 
@@ -75,7 +74,7 @@ def halt_session(
     """
 
     def work(conn: Connection) -> SessionStatus:
-        head = _lock(conn, session_id)
+        head = _lock(db, conn, session_id)
         status = SessionStatus(head.status)
         ends = halt in (Halt.CANCELLED, Halt.EXPIRED)
         if (status is not SessionStatus.ACTIVE and not ends) or status in FINAL_SESSION - {SessionStatus.FAILED}:
@@ -127,7 +126,7 @@ def settle_session(
     """
 
     def work(conn: Connection) -> SessionStatus | None:
-        head = _lock(conn, session_id)
+        head = _lock(db, conn, session_id)
         if head.halt in (None, Halt.SUSPENDED) and head.open_steps == 0:
             return _complete(conn, session_id, head, output, error, clock)
         if head.halt is None:
@@ -202,7 +201,7 @@ def revive_session(
     """
 
     def work(conn: Connection) -> tuple[SessionStatus, list[QueuedStep]]:
-        head = _lock(conn, session_id)
+        head = _lock(db, conn, session_id)
         status = SessionStatus(head.status)
         if head.halt in (Halt.CANCELLED, Halt.EXPIRED):
             return SessionStatus(head.halt), []  # asked for, and not to be called off by a resume
@@ -279,7 +278,7 @@ def pin_session(db: Database, session_id: str, pinned: bool, action: Action | No
     def work(conn: Connection) -> bool:
         head = conn.execute(_PINNED, {"b_session": session_id}).one_or_none()
         if head is None:
-            raise not_found(db, session_id)
+            raise not_found_on(conn, db, session_id)
         if bool(head.pinned) == pinned:
             return False
         _record(conn, session_id, action, _move(conn, session_id, head, clock, pinned=int(pinned)), clock)
@@ -323,7 +322,7 @@ def park_orphan(
     what = Setback(key=key, token=token, kind="crash" if crash else "requeue", delay=0.0, error=error)
 
     def work(conn: Connection) -> bool:
-        head = _lock(conn, key.session_id)
+        head = _lock(db, conn, key.session_id)
         if reason is None and head.halt is None:
             return False  # a resume has called the halt off since the caller looked: parked, the step would stay so
         running = lock_running(conn, key, token, silent_for=silent_for, clock=clock)

@@ -23,10 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
-from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.clock import after, now, seconds_between
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import chunks
-from celery_cascade.persistence.liveness import seconds_since
 from celery_cascade.persistence.prune_rules import broken
 from celery_cascade.persistence.tables import definitions, heads, meta, queued, running, sessions, steps, workers
 
@@ -128,7 +127,7 @@ def sizes(db: Database, session_ids: Sequence[str], *, clock: dict[str, Any]) ->
             sessions.c.session_id,
             sessions.c.cascade_id,
             heads.c.status,
-            seconds_since(db.family, ended).label("seconds"),
+            seconds_between(db.family, ended, now()).label("seconds"),
             (own + func.coalesce(in_steps, 0)).label("bytes"),
         )
         .select_from(sessions.join(heads, heads.c.session_id == sessions.c.session_id))

@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Float,
-    and_,
-    bindparam,
-    extract,
-    func,
-    insert,
-    null,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, and_, bindparam, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
-from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.clock import after, now, seconds_between
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.gate import lock_unheld
 from celery_cascade.persistence.rows import Orphan, StepKey, WorkerRow
@@ -51,6 +38,7 @@ def add_worker(db: Database, worker: WorkerRow, *, clock: dict[str, Any]) -> Non
             "pool",
             "capacity",
             "tasks",
+            "queues",
         )
     }
     statement = insert(workers).values(started_at=now(), heartbeat_at=now())
@@ -70,18 +58,9 @@ def stop_worker(db: Database, worker_id: str, *, clock: dict[str, Any]) -> bool:
     return db.transaction(lambda conn: conn.execute(_STOP, clock | {"b_worker": worker_id}).rowcount) == 1
 
 
-def seconds_since(family: str, moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Seconds from a moment to the present."""
-    if family == "postgresql":
-        return extract("epoch", now() - moment).cast(Float)
-    if family == "sqlite":
-        return (func.julianday(now()) - func.julianday(moment)) * 86400.0
-    return func.timestampdiff(text("MICROSECOND"), moment, now()) / 1000000.0
-
-
 def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
     """Every worker that has not said goodbye, with how long it has been silent."""
-    statement = select(workers, seconds_since(db.family, workers.c.heartbeat_at).label("silent_for")).where(
+    statement = select(workers, seconds_between(db.family, workers.c.heartbeat_at, now()).label("silent_for")).where(
         workers.c.stopped_at.is_(None)
     )
     with db.read() as conn:
@@ -98,6 +77,7 @@ def running_workers(db: Database, *, clock: dict[str, Any]) -> list[WorkerRow]:
             pool=row.pool,
             capacity=row.capacity,
             tasks=row.tasks,
+            queues=row.queues,
             silent_for=float(row.silent_for or 0.0),
         )
         for row in rows
@@ -183,6 +163,7 @@ def _orphan_select(condition: ColumnElement[bool]) -> Any:
             steps.c.runner,
             steps.c.worker,
             heads.c.halt,
+            workers.c.nodename,
         )
         .select_from(
             steps.join(heads, heads.c.session_id == steps.c.session_id).outerjoin(
@@ -205,6 +186,7 @@ def _orphan(row: Any) -> Orphan:
         runner=row.runner,
         worker=row.worker,
         halt=row.halt,
+        nodename=row.nodename,
     )
 
 

@@ -179,6 +179,7 @@ class Orphan:
     worker: str | None
     halt: str | None
     failures: int = 0
+    nodename: str | None = None  #: of its worker, if its row is still there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,8 @@ class WorkerRow:
     process_started: str | None = None
     pool: str | None = None
     capacity: int = 0
-    tasks: str | None = None
+    tasks: str | None = None  #: names of the tasks that it knows, as a JSON list; None = not told
+    queues: str | None = None  #: names of the queues that it consumes, likewise
     silent_for: float = 0.0  #: seconds since its last heartbeat, by the database's clock
     stopped_at: datetime | None = None
 

@@ -280,6 +280,10 @@ class Store:
         """The sessions of which these workers run or have queued a step."""
         return watching.held_by(self.database, worker_ids)
 
+    def finished_work(self, session_ids: Collection[str]) -> dict[str, tuple[int, float]]:
+        """How many steps of these sessions have succeeded, and how many seconds they took."""
+        return watching.finished_work(self.database, session_ids)
+
     def last_sign_of_life(self) -> float | None:
         """Seconds since any worker was last heard of."""
         return watching.last_sign_of_life(self.database, clock=self._clock)

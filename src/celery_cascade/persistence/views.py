@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
 
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.clock import now
@@ -62,6 +62,7 @@ class SessionFilter:
     """Which sessions a list shows; None = any. Newest first; `before` is the cursor."""
 
     status: Sequence[str] | None = None
+    reason: Sequence[str] | None = None  #: why it is suspended
     cascade: str | None = None
     mode: str | None = None
     resource_id: str | None = None
@@ -75,9 +76,16 @@ class SessionFilter:
 def not_found(db: Database, session_id: str) -> SessionNotFound:
     """The error for an id that is not there (R114)."""
     with db.read() as conn:
-        count = conn.execute(select(func.count()).select_from(sessions)).scalar()
+        return not_found_on(conn, db, session_id)
+
+
+def not_found_on(conn: Connection, db: Database, session_id: str) -> SessionNotFound:
+    """The same inside a transaction; says why an old one may be gone (R123)."""
+    count = conn.execute(select(func.count()).select_from(sessions)).scalar()
     return SessionNotFound(
-        f"Session '{session_id}' not found. Available sessions: {count}", hint="List them with: cascade ls"
+        f"Session '{session_id}' not found. Available sessions: {count}",
+        hint=f"List them with: cascade ls\nIt may be in another store than {db.shown}, or deleted: finished sessions "
+        "are kept as long as cascade_retention says",
     )
 
 
@@ -124,6 +132,8 @@ def _conditions(wanted: SessionFilter) -> list[Any]:
     found: list[Any] = []
     if wanted.status is not None:
         found.append(heads.c.status.in_(list(wanted.status)))
+    if wanted.reason is not None:
+        found.append(heads.c.status_reason.in_(list(wanted.reason)))
     for column, value in (
         (sessions.c.cascade_id, wanted.cascade),
         (heads.c.mode, wanted.mode),

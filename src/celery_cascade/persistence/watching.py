@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select
 
-from celery_cascade.persistence.clock import now
+from celery_cascade.persistence.clock import now, seconds_between
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.tables import steps, workers
@@ -52,6 +52,21 @@ def held_by(db: Database, worker_ids: Collection[str]) -> set[str]:
         return set()
     with db.read() as conn:
         return set(conn.execute(_HELD, {"b_workers": list(worker_ids)}).scalars())
+
+
+def finished_work(db: Database, session_ids: Collection[str]) -> dict[str, tuple[int, float]]:
+    """Session -> how many of its steps have succeeded, and the seconds that those took; none without any."""
+    if not session_ids:
+        return {}
+    span = func.sum(seconds_between(db.family, steps.c.started_at, steps.c.finished_at))
+    statement = (
+        select(steps.c.session_id, func.count().label("n"), span.label("seconds"))
+        .where(steps.c.session_id.in_(bindparam("b_sessions", expanding=True)), steps.c.status == "succeeded")
+        .group_by(steps.c.session_id)
+    )
+    with db.read() as conn:
+        rows = conn.execute(statement, {"b_sessions": list(session_ids)}).all()
+    return {row.session_id: (row.n, max(0.0, float(row.seconds or 0.0))) for row in rows}
 
 
 def last_sign_of_life(db: Database, *, clock: dict[str, Any]) -> float | None:

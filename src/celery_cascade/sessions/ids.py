@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from celery_cascade.definition.words import shown
@@ -35,8 +36,15 @@ def storable(text: str) -> bool:
 
 
 def look_up_id(store: Store, session_id: str) -> str:
-    """An id to look for: any text that may be in the store. Raises SessionNotFound for what cannot be."""
-    if isinstance(session_id, str) and storable(session_id):
+    """An id to look for: any text that may be in the store.
+
+    Raises:
+        SessionNotFound: no session can have this id.
+        UsageError: it is no text.
+    """
+    if not isinstance(session_id, str):
+        raise UsageError(f"a session's id is text, not {shown(session_id)}", hint="List them with: cascade ls")
+    if storable(session_id):
         return session_id
     raise not_found(store.database, ascii(session_id))
 
@@ -49,6 +57,27 @@ def check_text(value: Any, name: str, longest: int) -> None:
         raise UsageError(f"{name} is {shown(value)}; it must be text of 1 to {longest:,} characters")
     if not storable(value):
         raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
+
+
+def check_seconds(value: Any, name: str) -> float | None:
+    """A wait in seconds; None = for ever. Raises UsageError with the rule."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise UsageError(f"{name} is {shown(value)}; it must be seconds, 0 or more, or None for as long as it takes")
+    return float(value)
+
+
+def words_of(given: Any, name: str) -> list[str] | None:
+    """One word or several; None = any. Raises UsageError."""
+    if given is None:
+        return None
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, (list, tuple, set, frozenset)) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"{name} is {shown(given)}; it must be a word or a list of words")
+    return list(words)
 
 
 def may_be_session_id(text: str) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 from celery_cascade import events
 from celery_cascade.config import Retention
+from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.deleting import Member
 from celery_cascade.persistence.prune import Pruning
 from celery_cascade.persistence.prune_rules import Rules
-from celery_cascade.sessions.ids import check_text
+from celery_cascade.sessions.ids import check_text, words_of
 from celery_cascade.tasks.runtime import Runtime
 
 logger = logging.getLogger("celery_cascade")
@@ -78,9 +79,11 @@ def prune(
 ) -> PruneReport:
     """Delete finished sessions past their retention; see `Cascades.prune`."""
     _check(older_than, keep_last)
+    if not isinstance(dry_run, bool):
+        raise UsageError(f"dry_run is {shown(dry_run)}; it must be True or False")
     check_text(cascade, "cascade", 255)
     retention = runtime.config.retention
-    ages = _ages(retention, older_than, (status,) if isinstance(status, str) else status)
+    ages = _ages(retention, older_than, words_of(status, "status"))
     usual = retention or Retention()
     rules = Rules(ages=ages, keep_last=usual.keep_last if keep_last is None else keep_last, cascade=cascade)
     if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from celery_cascade import events
@@ -11,7 +12,7 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions.ids import check_text, look_up_id
 from celery_cascade.states import SessionStatus, SuspendReason
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import not_repeated, recovery
 from celery_cascade.tasks.driver import drive
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, is_driving
@@ -22,7 +23,8 @@ logger = logging.getLogger("celery_cascade")
 
 #: Suspended for these reasons a session goes on by itself once what it waits for is there.
 BY_ITSELF = frozenset({SuspendReason.WORKER_LOST, SuspendReason.TIMER})
-MOST = 1000
+#: Sessions that one look takes at most, and the most that are named as left alone.
+PAGE = 1000
 
 
 def check_action(action: Action) -> None:
@@ -74,6 +76,7 @@ def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
     runtime.publisher.send(queued)
     revived = status in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
     if queued or revived:
+        not_repeated.tell(runtime, [session_id])
         events.session_resumed.send(runtime.app, session_id=session_id, step=None)
     if revived and not queued:  # every step has ended, only the end itself was not written: its output failed
         settle(runtime, session_id)
@@ -102,17 +105,19 @@ def resume_all(runtime: Runtime) -> dict[str, Any]:
 
 
 def _resume_suspended(runtime: Runtime) -> dict[str, str]:
-    skipped: dict[str, str] = {}
-    wanted = SessionFilter(status=[SessionStatus.SUSPENDED.value], limit=MOST)
-    for row in runtime.store.sessions(wanted):
-        session_id, reason = row["session_id"], row["status_reason"]
-        if reason not in BY_ITSELF:
-            skipped[session_id] = reason or "suspended"
-            continue
-        try:
-            resume_one(runtime, session_id, Action(action="resume", actor="celery_cascade.resume"))
-        except (NotResumable, SessionNotFound) as error:
-            skipped[session_id] = error.message
+    """Every session that waits for nobody is resumed; of the others the newest are named, with their reason."""
+    suspended = [SessionStatus.SUSPENDED.value]
+    others = [reason.value for reason in SuspendReason if reason not in BY_ITSELF]
+    left = runtime.store.sessions(SessionFilter(status=suspended, reason=others, limit=PAGE))
+    skipped = {row["session_id"]: row["status_reason"] for row in left}
+    wanted = SessionFilter(status=suspended, reason=[reason.value for reason in BY_ITSELF], limit=PAGE)
+    while rows := runtime.store.sessions(wanted):
+        for row in rows:
+            try:
+                resume_one(runtime, row["session_id"], Action(action="resume", actor="celery_cascade.resume"))
+            except (NotResumable, SessionNotFound) as error:
+                skipped[row["session_id"]] = error.message
+        wanted = replace(wanted, before=(rows[-1]["created_at"], rows[-1]["session_id"]))
     return skipped
 
 

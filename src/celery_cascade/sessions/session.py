@@ -15,6 +15,7 @@ from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.deleting import delete
+from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.runtime import Runtime
@@ -146,7 +147,7 @@ class Session:
         store = self._runtime.store
         row = store.session(self.id)
         plan = self._runtime.plan(row["definition_digest"]) if row["definition_digest"] else None
-        return view.whole(row, store.steps(self.id), plan, store.now())
+        return view.whole(row, store.steps(self.id), plan, store.now(), store.actions(self.id))
 
     # -- waiting
     def ready(self) -> bool:
@@ -161,7 +162,9 @@ class Session:
 
         Raises:
             SessionTimeout: it was not done in time.
+            UsageError: `timeout` is no number of seconds.
         """
+        timeout = check_seconds(timeout, "timeout")
         deadline = None if timeout is None else time.monotonic() + timeout
         look = _FIRST_LOOK
         while True:

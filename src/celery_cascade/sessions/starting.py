@@ -21,10 +21,10 @@ from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
-from celery_cascade.definition.words import suggestion
+from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
-from celery_cascade.errors import DefinitionError, SessionConflict, SessionNotFound, UsageError
+from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
 from celery_cascade.sessions.canvas import Sent, source_of
@@ -79,12 +79,17 @@ def read_target(runtime: Runtime, target: Target) -> Source:
         return target
     if isinstance(target, Mapping):
         return from_mapping(target)
+    if not isinstance(target, (str, os.PathLike)) or not isinstance(os.fspath(target), str):
+        raise UsageError(
+            f"{shown(target)} cannot be started",
+            hint="Give the path of a cascade file, a registered name, or a mapping with `cascade` and `steps`",
+        )
     text = os.fspath(target)
     if text in runtime.registered:
         text = runtime.registered[text]
     elif Path(text).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(text).is_file():
         near = difflib.get_close_matches(text, runtime.registered, n=1)
-        raise DefinitionError(
+        raise DefinitionNotFound(
             f"{text!r} is neither a cascade file nor a registered cascade"
             + (f"; did you mean {near[0]!r}?" if near else ""),
             hint="Give the path of a .yaml or .json file, or register it first: cascades.register('order.yaml')",

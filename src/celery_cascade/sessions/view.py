@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,14 +92,20 @@ def _tags(row: Row) -> list[str]:
         return []
 
 
-def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime) -> dict[str, Any]:
+def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime, actions: Sequence[Row] = ()) -> dict[str, Any]:
     """A session with everything: the object under `session` in `show --json`.
+
+    Args:
+        row, steps, actions: of the session, as the store has them.
+        plan: of its definition; None = it has none.
+        now: by the store's clock.
 
     Raises:
         StoreError: a stored value cannot be read; names session and step.
     """
     owner = f"session {row['session_id']}"
-    shown = [_step(step, owner) for step in _in_order(steps, plan)]
+    phases = {} if plan is None else {step.id: step.phase for step in plan.steps.values()}
+    shown = [_step(step, owner, phases.get(step["step"])) for step in _in_order(steps, plan)]
     done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
     # What was skipped along with the checkpoint of another step has none of its own.
     checkpoints = sorted((s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"])
@@ -119,6 +125,18 @@ def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime) -> dict[
             for version, step in checkpoints
         ],
         "steps": shown,
+        "actions": [_action(action) for action in actions],
+    }
+
+
+def _action(row: Row) -> dict[str, Any]:
+    """What somebody did to the session, who and why."""
+    return {
+        "action": row["action"],
+        "actor": row["actor"],
+        "reason": row["reason"],
+        "at": iso(row["done_at"]),
+        "version": row["version"],
     }
 
 
@@ -139,7 +157,7 @@ def _pending(step: str, task: str) -> dict[str, Any]:
     return {"step": step, "item": NO_ITEM, "status": "pending", "task": task, "attempt": 0, "crashes": 0}
 
 
-def _step(row: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def _step(row: Mapping[str, Any], owner: str, phase: str | None) -> dict[str, Any]:
     what = f"{owner}: step {row['step']!r}: its"
     ran = row.get("started_at") is not None
     return {
@@ -147,6 +165,7 @@ def _step(row: Mapping[str, Any], owner: str) -> dict[str, Any]:
         "item": None if row["item"] == NO_ITEM else row["item"],
         "status": row["status"],
         "reason": row.get("reason"),
+        "phase": phase,
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
         "task": row["task"],

@@ -16,7 +16,11 @@ NO_ITEM = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRef:
-    """Which attempt a message is about: the `cascade_step` header."""
+    """Which attempt a message is about: the `cascade_step` header.
+
+    Args:
+        place: where its store is, for whoever gets the message but has another store; None = not told.
+    """
 
     store: str
     session: str
@@ -24,18 +28,23 @@ class StepRef:
     item: int
     attempt: int
     task_id: str
+    place: str | None = field(default=None, compare=False)
 
     def as_header(self) -> dict[str, Any]:
         """The header as it travels."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        found = {name: getattr(self, name) for name in _IN_HEADER}
+        return found if self.place is None else found | {"place": self.place}
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> StepRef | None:
         """Read a header; None if it is not one of ours in full."""
         try:
-            return cls(**{name: header[name] for name in cls.__slots__})
+            return cls(**{name: header[name] for name in _IN_HEADER}, place=header.get("place"))
         except (KeyError, TypeError):
             return None
+
+
+_IN_HEADER = ("store", "session", "step", "item", "attempt", "task_id")
 
 
 @dataclass(slots=True, kw_only=True)

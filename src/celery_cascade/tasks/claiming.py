@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 
+from celery_cascade import calling
 from celery_cascade.engine.advance import prepare, reads
 from celery_cascade.engine.decision import Fail, Queue, Skip
 from celery_cascade.errors import ClaimLost, DefinitionError, SessionNotFound, StoreError
@@ -58,12 +59,14 @@ def _is_ours(runtime: Runtime, ref: StepRef) -> bool:
     if ref.store == runtime.store_id:
         return True
     logger.error(
-        "a message of session %s belongs to store %s, but this worker uses store %s at %s; it is dropped, and"
-        " its own store sends it again. Two stores share a queue: cascade doctor names it",
+        "a message of session %s belongs to store %s at %s, but this worker uses store %s at %s; it is dropped, and "
+        "the store that owns it sends it again. Two stores share a queue; which one, says: %s",
         ref.session,
         ref.store,
+        ref.place or "a place that the message does not tell",
         runtime.store_id,
-        runtime.store.database.shown,
+        runtime.store.database.place,
+        calling.command("doctor"),
     )
     return False
 

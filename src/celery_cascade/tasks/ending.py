@@ -12,8 +12,9 @@ from celery_cascade.engine.decision import Call, Decision, Ended
 from celery_cascade.errors import ClaimLost, NotSerializable, PayloadTooLarge
 from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
 from celery_cascade.tasks import recovery
-from celery_cascade.tasks.attempt import Attempt
+from celery_cascade.tasks.attempt import NO_ITEM, Attempt
 from celery_cascade.tasks.calls import encoded_call, engine_facts
+from celery_cascade.tasks.guard_words import note_on
 from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.problems import error_text, traceback_text
@@ -82,7 +83,7 @@ def _new_step(runtime: Runtime, facts: SessionFacts, step: str, call: Call | Non
 
 def _after_checkpoint(runtime: Runtime, facts: SessionFacts, done: Checkpoint, moved: Moved, attempt: Attempt) -> None:
     events.step_checkpointed.send(
-        runtime.app, session_id=done.key.session_id, step=done.key.step, item=done.key.item,
+        runtime.app, session_id=done.key.session_id, step=done.key.step, item=_item(done.key.item),
         attempt=attempt.ref.attempt, version=moved.version, status=done.status,
     )  # fmt: skip
     if moved.halt is None:
@@ -92,6 +93,10 @@ def _after_checkpoint(runtime: Runtime, facts: SessionFacts, done: Checkpoint, m
         )
     if moved.halt is not None or moved.open_steps == 0:
         settle(runtime, done.key.session_id)
+
+
+def _item(number: int) -> int | None:
+    return None if number == NO_ITEM else number
 
 
 def set_back(
@@ -118,7 +123,7 @@ def set_back(
         kind=kind,
         delay=delay,
         error=None if error is None else error_text(error, ref),
-        traceback=None if error is None else traceback_text(error),
+        traceback=None if error is None else traceback_text(error, note_on(ref, delay)),
         call=call,
         failures=failures,
         retries=retries,
@@ -138,7 +143,7 @@ def _written(runtime: Runtime, attempt: Attempt, write: Callable[[], Moved]) -> 
         runtime.tokens.close(attempt.token)
         events.claim_lost.send(
             runtime.app, session_id=attempt.ref.session, step=attempt.ref.step,
-            item=attempt.ref.item, attempt=attempt.ref.attempt,
+            item=_item(attempt.ref.item), attempt=attempt.ref.attempt,
         )  # fmt: skip
         raise
     runtime.tokens.close(attempt.token)

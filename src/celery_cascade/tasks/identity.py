@@ -143,7 +143,13 @@ def gone_for_certain(
 
 
 def new_worker_row(
-    *, worker_id: str, nodename: str, pool: str | None, capacity: int, tasks: Iterable[str]
+    *,
+    worker_id: str,
+    nodename: str,
+    pool: str | None,
+    capacity: int,
+    tasks: Iterable[str],
+    queues: Iterable[str] | None = None,
 ) -> WorkerRow:
     """The row of a worker that this process is.
 
@@ -153,6 +159,7 @@ def new_worker_row(
         pool: prefork, threads, solo, …
         capacity: most messages that it holds in memory at once, which are lost with it.
         tasks: names of the tasks that it knows; Celery's own are left out.
+        queues: names of the queues that it consumes; None = it takes no messages.
     """
     mine = me()
     return WorkerRow(
@@ -166,4 +173,5 @@ def new_worker_row(
         pool=pool,
         capacity=capacity,
         tasks=json.dumps(sorted(name for name in tasks if not name.startswith("celery."))),
+        queues=None if queues is None else json.dumps(sorted(queues)),
     )

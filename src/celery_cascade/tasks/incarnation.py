@@ -40,6 +40,7 @@ class Incarnation:
             pool=self._pool,
             capacity=_capacity(controller),
             tasks=runtime.app.tasks,
+            queues=runtime.app.amqp.queues.consume_from,
         )
         config = runtime.config
         witness = Witness(interval=config.heartbeat_interval, timeout=config.heartbeat_timeout)

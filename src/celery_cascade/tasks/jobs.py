@@ -13,6 +13,7 @@ from typing import Any
 from celery.utils.imports import symbol_by_name
 
 from celery_cascade import embedded
+from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
 from celery_cascade.tasks import recovery
 from celery_cascade.tasks.runtime import Runtime
@@ -73,11 +74,13 @@ def registered(runtime: Runtime, name: str) -> str:
     Raises:
         UsageError: there is no such registered cascade.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a cascade's name is text, not {shown(name)}", hint="Send its id: ['order', {'order_id': 7}]")
     cascades = getattr(runtime.app, "cascades", None)
     if name not in runtime.registered and cascades is not None:
         cascades.register_configured()
     if name not in runtime.registered:
-        near = difflib.get_close_matches(str(name), runtime.registered, n=1)
+        near = difflib.get_close_matches(name, runtime.registered, n=1)
         raise UsageError(
             f"no cascade is registered as {name!r} in app {runtime.app.main!r}"
             + (f"; did you mean {near[0]!r}?" if near else ""),

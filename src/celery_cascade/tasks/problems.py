@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from celery_cascade.tasks.attempt import NO_ITEM, StepRef
+from celery_cascade.tasks.guard_words import drop_note
 
 #: Characters of a message or traceback that are kept; a longer one loses its middle.
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 4_000, 20_000
@@ -28,9 +30,21 @@ def problem_text(kind: str, message: str, ref: StepRef | None = None) -> str:
     return json.dumps(found)
 
 
-def traceback_text(error: BaseException) -> str:
-    """The traceback, bounded."""
-    return _clean(_cut("".join(traceback.format_exception(error)), LONGEST_TRACEBACK))
+def told(text: str | None) -> dict[str, Any] | None:
+    """A stored error as data, for handlers of our signals; None if there is none, or it is not ours."""
+    try:
+        found = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return {"type": "unknown", "message": str(text)}
+    return found if isinstance(found, dict) else None
+
+
+def traceback_text(error: BaseException, note: str = "") -> str:
+    """The traceback, bounded; `note` is its last line, whatever kind of exception it is."""
+    with suppress(Exception):  # a user's exception may forbid whatever it likes
+        drop_note(error)
+    text = _cut("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
+    return _clean(f"{text.rstrip()}\n{note}" if note else text)
 
 
 def _message(error: BaseException) -> str:

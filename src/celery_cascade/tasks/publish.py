@@ -45,7 +45,7 @@ def is_driving(session_id: str) -> bool:
     return None in driven or session_id in driven
 
 
-def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
+def step_ref(store_id: str, queued: QueuedStep, place: str | None = None) -> StepRef:
     """Which attempt a message is about. The task id is a function of the attempt, so a resend bears the same."""
     key = queued.key
     name = f"{key.session_id}:{key.step}:{key.item}:{queued.attempt}:{queued.epoch}"
@@ -56,6 +56,7 @@ def step_ref(store_id: str, queued: QueuedStep) -> StepRef:
         item=key.item,
         attempt=queued.attempt,
         task_id=str(uuid.uuid5(_NAMESPACE, name)),
+        place=place,
     )
 
 
@@ -96,7 +97,7 @@ class Publisher:
         return sent
 
     def _send(self, queued: QueuedStep) -> None:
-        ref = step_ref(self._runtime.store_id, queued)
+        ref = step_ref(self._runtime.store_id, queued, self._runtime.store.database.place)
         facts = self._runtime.facts(queued.key.session_id)
         self._runtime.app.send_task(
             queued.task,
@@ -122,6 +123,16 @@ class Publisher:
         if step is not None and step.timeout is not None:
             options["time_limit"] = step.timeout
         return options
+
+    def queue_of(self, step: Step) -> str | None:
+        """The queue that a step's messages go to; None if the app's routes do not tell."""
+        options = {key: value for key, value in self._options(step).items() if key == "queue"}
+        try:
+            queue = self._runtime.app.amqp.router.route(options, step.task, (), {}).get("queue")
+        except Exception:  # noqa: BLE001  a router of the user's, or a queue that the app does not have
+            return None
+        name: str | None = getattr(queue, "name", queue)
+        return name
 
     def _later(self, queued: QueuedStep, error: BaseException) -> None:
         logger.warning(

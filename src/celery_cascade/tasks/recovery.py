@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celery_cascade import events
 from celery_cascade.engine.retry import after_failure, crash_delay, error_names
 from celery_cascade.errors import CascadeError, ClaimLost, StoreUnavailable
 from celery_cascade.persistence.rows import ClaimedStep, Moved, Orphan, QueuedStep, Setback, StepKey
 from celery_cascade.states import Halt, SuspendReason
-from celery_cascade.tasks import identity
-from celery_cascade.tasks.attempt import StepRef
+from celery_cascade.tasks import identity, not_repeated
+from celery_cascade.tasks.attempt import NO_ITEM, StepRef
 from celery_cascade.tasks.pools import liveness
-from celery_cascade.tasks.problems import problem_text
+from celery_cascade.tasks.problems import problem_text, told
 from celery_cascade.tasks.publish import is_driving
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
@@ -41,6 +41,7 @@ class RecoveryReport:
     timed_out: int = 0
     settled: int = 0
     woken: int = 0
+    resumed: set[str] = field(default_factory=set)  #: sessions of which a step was given back
 
     @property
     def anything(self) -> bool:
@@ -48,11 +49,17 @@ class RecoveryReport:
         return any((self.workers_gone, self.released, self.timed_out, self.settled, self.woken))
 
 
-def send_due(runtime: Runtime) -> int:
-    """Send what is due: retries whose moment has come, messages that nobody claimed."""
+def send_due(runtime: Runtime, of: set[str] | None = None) -> int:
+    """Send what is due: retries whose moment has come, messages that nobody claimed.
+
+    Args:
+        of: the ids of the sessions that they belong to are added here.
+    """
     sent = 0
     for _ in range(MOST_BATCHES):
         due = runtime.store.take_due(worker=runtime.worker_id, first=runtime.config.resend_after, limit=BATCH)
+        if of is not None:
+            of.update(step.key.session_id for step in due)
         sent += runtime.publisher.send(due)
         if len(due) < BATCH:
             break
@@ -63,7 +70,9 @@ def recover_session(runtime: Runtime, session_id: str) -> int:
     """Take back one session's steps from workers that are certainly dead: for whoever runs it in this process."""
     _bury_the_gone(runtime, RecoveryReport())
     mine = [o for o in runtime.store.orphans(silent_for=None, limit=BATCH) if o.key.session_id == session_id]
-    return sum(give_back(runtime, orphan, _lost_worker(orphan), certain=False) for orphan in mine)
+    released = sum(give_back(runtime, orphan, _lost_worker(orphan), certain=False) for orphan in mine)
+    not_repeated.tell(runtime, [session_id] if released else [])
+    return released
 
 
 def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
@@ -82,7 +91,10 @@ def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
     for orphan in runtime.store.orphans(silent_for=silent, limit=BATCH):
         if orphan.worker:
             dead.add(orphan.worker)
-        report.released += give_back(runtime, orphan, _lost_worker(orphan), certain=False)
+        if give_back(runtime, orphan, _lost_worker(orphan), certain=False):
+            report.released += 1
+            report.resumed.add(orphan.key.session_id)
+    not_repeated.tell(runtime, report.resumed)
     report.woken += runtime.store.wake_queued_by(sorted(dead - {runtime.worker_id or ""}))
     report.woken += runtime.store.wake_forsaken()
     report.timed_out += _end_overdue(runtime)
@@ -92,7 +104,11 @@ def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
 
 
 def _lost_worker(orphan: Orphan) -> str:
-    return problem_text("WorkerLost", f"worker {orphan.worker} died while it ran the step", ref_of(orphan))
+    return problem_text("WorkerLost", f"worker {_worker(orphan)} died while it ran the step", ref_of(orphan))
+
+
+def _worker(orphan: Orphan) -> str:
+    return orphan.nodename or orphan.worker or "unknown"
 
 
 def _bury_the_gone(runtime: Runtime, report: RecoveryReport) -> set[str]:
@@ -212,6 +228,8 @@ def time_out(runtime: Runtime, orphan: Orphan) -> bool:
         moved = runtime.store.setback(what)
     except ClaimLost:
         return False
+    if delay is None:
+        _tell_failed(runtime, what, orphan.attempt)
     if delay == 0:
         runtime.publisher.send([_next_attempt(orphan.key, orphan.task, orphan.attempt)])
     if moved.halt is not None:
@@ -222,10 +240,7 @@ def time_out(runtime: Runtime, orphan: Orphan) -> bool:
 def after_setback(runtime: Runtime, what: Setback, moved: Moved, claimed: ClaimedStep) -> None:
     """What follows the commit of a failure or retry: the next message, or the session's end."""
     if what.delay is None:
-        events.step_failed.send(
-            runtime.app, session_id=what.key.session_id, step=what.key.step, item=what.key.item,
-            attempt=claimed.attempt, error=what.error,
-        )  # fmt: skip
+        _tell_failed(runtime, what, claimed.attempt)
     elif what.delay == 0 and moved.halt is None:
         again = _next_attempt(what.key, claimed.task, claimed.attempt, claimed.retries + what.retries)
         runtime.publisher.send([again])
@@ -233,17 +248,29 @@ def after_setback(runtime: Runtime, what: Setback, moved: Moved, claimed: Claime
         settle(runtime, what.key.session_id)
 
 
+def _tell_failed(runtime: Runtime, what: Setback, attempt: int) -> None:
+    item = None if what.key.item == NO_ITEM else what.key.item
+    events.step_failed.send(
+        runtime.app, session_id=what.key.session_id, step=what.key.step, item=item, attempt=attempt,
+        error=told(what.error),
+    )  # fmt: skip
+
+
 def audit(runtime: Runtime, is_live: Callable[[Orphan], bool]) -> int:
     """Give back what this worker is said to run but nobody in it does. Rows are read before the runners are."""
     if runtime.worker_id is None:
         return 0
     rows = runtime.store.running_on(runtime.worker_id)
-    released = 0
+    resumed = []
     for orphan in rows:
         if not is_live(orphan):
-            text = problem_text("WorkerLost", f"the process {orphan.runner} that ran the step is gone", ref_of(orphan))
-            released += give_back(runtime, orphan, text, certain=True)
-    return released
+            pid = (orphan.runner or "?").partition(".")[0]
+            text = f"process {pid} of worker {_worker(orphan)}, which ran the step, is gone"
+            error = problem_text("WorkerLost", text, ref_of(orphan))
+            if give_back(runtime, orphan, error, certain=True):
+                resumed.append(orphan.key.session_id)
+    not_repeated.tell(runtime, resumed)
+    return len(resumed)
 
 
 def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> None:
@@ -256,7 +283,8 @@ def attempt_lost(runtime: Runtime, ref: StepRef, reason: str, error: str) -> Non
     elif not liveness(runtime)(orphan):  # else it was a duplicate's process, and the step runs in another
         # A cold shutdown is somebody's wish and no fault of the step: it does not count towards `poisoned`.
         crash = reason != "cancelled"
-        give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True, crash=crash)
+        if give_back(runtime, orphan, problem_text("WorkerLost", error, ref), certain=True, crash=crash):
+            not_repeated.tell(runtime, [ref.session])
 
 
 def expire(runtime: Runtime) -> int:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 
 from celery_cascade import embedded
+from celery_cascade.calling import command
 from celery_cascade.persistence import migrate
 from celery_cascade.states import FINAL_SESSION
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import not_repeated, recovery
 from celery_cascade.tasks.facts import Fact, Facts
 from celery_cascade.tasks.heartbeat import JOIN, Complaints
 from celery_cascade.tasks.pools import liveness
@@ -23,6 +24,7 @@ logger = logging.getLogger("celery_cascade")
 EXPIRE_INTERVAL = 60.0
 #: Workers look a little more often than a shared sweep is due, or two that tick together would both come too early.
 EARLY = 0.8
+_FIRST = "the first look for work that was left"
 
 
 class Rounds:
@@ -63,29 +65,34 @@ class Rounds:
             self._thread.join(timeout=JOIN)
 
     def _run(self) -> None:
-        self._try("the first look for work that was left", self.first)
+        begun = self._try(_FIRST, self.first)
         while not self._stopping:
             fact = self._facts.wait(self._timetable.wait())
             if fact is not None:
                 self.note(fact)
+            begun = begun or self._try(_FIRST, self.first)
             for name in self._timetable.due():
                 if self._stopping:
                     return
                 self._try(name, self._duties[name][1])
 
-    def _try(self, what: str, duty: Callable[[], object]) -> None:
+    def _try(self, what: str, duty: Callable[[], object]) -> bool:
+        """Do a duty; whether it worked."""
         try:
             duty()
         except Exception as error:  # noqa: BLE001  nothing may end the thread; the duty is done at its next turn
             self._complaints.failed(what, error)
-        else:
-            self._complaints.worked(what)
+            return False
+        self._complaints.worked(what)
+        return True
 
     # -- the duties
     def first(self) -> None:
         """At the start, whoever else has just looked: a restart on the same machine goes on at once."""
         report = recovery.recover(self._runtime, witness=False)
-        sent = recovery.send_due(self._runtime)
+        resumed = set(report.resumed)
+        recovery.send_due(self._runtime, resumed)
+        not_repeated.tell(self._runtime, resumed - report.resumed)
         store = self._runtime.store
         unfinished = sum(count for status, count in store.open_counts().items() if status not in FINAL_SESSION)
         logger.info(
@@ -93,7 +100,7 @@ class Rounds:
             store.database.shown,
             migrate.current(store.database),
             unfinished,
-            report.released + sent,
+            len(resumed),
         )
 
     def send_due(self) -> None:
@@ -125,11 +132,11 @@ class Rounds:
         if fact.reason == "dropped":
             logger.warning(
                 "session %s: the message of step %s is gone (%s); it is sent again in a while. "
-                "To end the session instead: cascade cancel %s",
+                "To end the session instead: %s",
                 fact.ref.session,
                 fact.ref.step,
                 fact.text,
-                fact.ref.session,
+                command(f"cancel {fact.ref.session}"),
             )
             return
         self._try(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from celery_cascade import events
 from celery_cascade.engine.advance import output_reads, session_output
@@ -12,7 +14,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.states import SessionStatus
 from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
-from celery_cascade.tasks.problems import error_text
+from celery_cascade.tasks.problems import error_text, told
 from celery_cascade.tasks.runtime import Runtime
 
 logger = logging.getLogger("celery_cascade")
@@ -29,10 +31,31 @@ def settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
     status = patiently(lambda: _settle(runtime, session_id), seconds=None, what=f"session {session_id}")
     if status is not None:
         logger.info("session %s is %s", session_id, status.value)
-        signal = _SIGNALS.get(status)
-        if signal is not None:
-            signal.send(runtime.app, session_id=session_id, status=status.value)
+        _signal(runtime, session_id, status)
     return status
+
+
+def _signal(runtime: Runtime, session_id: str, status: SessionStatus) -> None:
+    """Tell those who listen. What it says of the session is read again: it is seldom, and only when asked for."""
+    signal = _SIGNALS.get(status)
+    if signal is None or not signal.receivers:
+        return
+    more = {}
+    if status is not SessionStatus.COMPLETED:
+        row = _row(runtime, session_id)
+        if status is SessionStatus.SUSPENDED:
+            more = {"reason": row.get("status_reason")}
+        else:
+            more = {"error": told(row.get("error"))}
+    signal.send(runtime.app, session_id=session_id, status=status.value, **more)
+
+
+def _row(runtime: Runtime, session_id: str) -> Mapping[str, Any]:
+    try:
+        return runtime.store.session(session_id)
+    except CascadeError as error:  # the end is written; that a word about it is missing must not look like its failure
+        logger.warning("session %s: what is told of its end is not complete: %s", session_id, error.message)
+        return {}
 
 
 def _settle(runtime: Runtime, session_id: str) -> SessionStatus | None:

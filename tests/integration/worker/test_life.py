@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from celery_cascade.persistence.tables import workers
 from support.cases import QUICK, until
-from support.cluster import Project, wait_for
+from support.cluster import Project, Stack, wait_for
 
 pytestmark = pytest.mark.integration
 
+BANNER = r"\[cascade\] \S+ schema \d{4}, 0 open sessions, 0 resumed"
 HOLD = "cascade: c\nsteps:\n  - {id: a, task: proj.hold, with: [1]}\n  - {id: b, task: proj.work, with: [2]}\n"
 
 
@@ -24,12 +25,18 @@ def rows(shop: Project) -> list[sa.Row]:
         return list(connection.execute(sa.select(workers)).all())
 
 
-def test_its_row_its_banner_and_its_goodbye(project: Callable[..., Project]) -> None:
+def test_its_row_its_banner_and_its_goodbye(project: Callable[..., Project], stack: Stack) -> None:
+    """R158: the banner names the store without its password."""
     shop = project()
+    if stack.database_url is not None:  # a password that the server does not ask for
+        module = shop.folder / "proj.py"
+        bare = sa.make_url(stack.database_url)
+        given = bare.set(password="s3cret").render_as_string(hide_password=False)
+        module.write_text(module.read_text().replace(stack.database_url, given))
+        assert "s3cret" in module.read_text()
     worker = shop.worker("-P", "prefork", "-c", "3")
-    banner = r"\[cascade\] \S+ schema \d{4}, 0 open sessions, 0 resumed"
-    wait_for(lambda: re.search(banner, worker.logs()), "the banner", 5)
-    assert "postgres:" not in worker.logs().replace("postgres:***", "")
+    wait_for(lambda: re.search(BANNER, worker.logs()), "the banner", 5)
+    assert "s3cret" not in worker.logs()
     (row,) = rows(shop)
     assert (row.pool, row.capacity, row.pid) == ("prefork", 6, worker.container.pid)
     assert "proj.work" in json.loads(row.tasks)
@@ -45,10 +52,15 @@ def test_a_cold_shutdown_says_goodbye_too(project: Callable[..., Project], pool:
     """Celery sends no `worker_shutdown` then."""
     shop = project()
     worker = shop.worker("-P", pool, "-c", "1")
+    wait_for(lambda: "open sessions" in worker.logs(), "the banner", 10)
     worker.kill("SIGQUIT")
     worker.container.process.wait(20)
     (row,) = rows(shop)
     assert row.stopped_at is not None
+    (told,) = [line for line in worker.logs().splitlines() if "open sessions" in line]  # once, R158
+    assert re.search(BANNER, told)
+    assert "INFO/MainProcess]" in told
+    assert json.loads(row.queues) == ["celery"]
 
 
 def test_spawned_children_know_whose_they_are(project: Callable[..., Project]) -> None:

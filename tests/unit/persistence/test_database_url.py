@@ -106,3 +106,10 @@ def test_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path):
         Database(f"sqlite:///{path}").ping()
     assert caught.value.exit_code == 7
     assert path.read_bytes() == before
+
+
+def test_its_place_is_told_without_user_secret_or_options():
+    """R158, R145: messages bear it."""
+    database = Database("postgresql://ann:s3cret@db.example:5433/shop?sslpassword=s3cret&application_name=ann")
+    assert database.place == "postgresql://db.example:5433/shop"
+    assert Database("sqlite:////var/shop.sqlite").place.startswith("sqlite:////var/shop.sqlite on ")

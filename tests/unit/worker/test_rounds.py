@@ -24,6 +24,7 @@ class FakeRuntime:
         self.store = SimpleNamespace(
             begin_sweep=self.begin_sweep,
             open_counts=lambda: {"active": 3, "suspended": 1, "completed": 9},
+            finished_work=lambda ids: dict.fromkeys(ids, (3, 252.0)),
             database=SimpleNamespace(shown="sqlite:///x"),
         )
         self.app = None
@@ -39,6 +40,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is called of recovery, in order."""
     calls: list[Any] = []
 
+    def send_due(_runtime: Any, of: set[str] | None = None) -> int:
+        calls.append("send_due")
+        (set() if of is None else of).update(("s1", "s2"))
+        return 2
+
     def note(name: str, result: Any = 0) -> None:
         def function(_runtime: Any, *args: Any, **options: Any) -> Any:
             calls.append((name, *args[:1], *options.values()) if args or options else name)
@@ -46,8 +52,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         monkeypatch.setattr(recovery, name, function)
 
-    note("send_due", 2)
-    note("recover", recovery.RecoveryReport(released=1))
+    monkeypatch.setattr(recovery, "send_due", send_due)
+    note("recover", recovery.RecoveryReport(released=4, resumed={"s1", "s3"}))
     note("expire")
     note("attempt_lost", None)
     monkeypatch.setattr(rounds.embedded, "prune_spent", lambda app: calls.append("prune_spent"))
@@ -65,7 +71,10 @@ def test_the_first_round_looks_at_once_and_says_what_it_found(called, caplog):
     with caplog.at_level(logging.INFO, "celery_cascade"):
         made.first()
     assert called == [("recover", False), "send_due"]
-    assert caplog.messages == ["[cascade] sqlite:///x schema 0001, 4 open sessions, 3 resumed"]
+    assert caplog.messages == [
+        "session s2 goes on; not repeated: 3 finished steps, 4 m 12 s of work",  # of s1 and s3, recovery tells
+        "[cascade] sqlite:///x schema 0001, 4 open sessions, 3 resumed",
+    ]
 
 
 def test_a_sweep_that_another_worker_does_is_left_to_it(called):
@@ -123,3 +132,25 @@ def test_a_fact_wakes_the_thread_and_stop_ends_it(called):
         assert made._thread.is_alive()
     made.stop()
     assert not made._thread.is_alive()
+
+
+def test_a_first_look_that_fails_is_done_again_and_told_once(called, monkeypatch, caplog):
+    """R158: the banner comes once, as soon as the store answers."""
+    runtime = FakeRuntime()
+    runtime.config = CascadeConfig(timer_interval=0.01)
+    tries: list[str] = []
+
+    def recover(_runtime: Any, *, witness: bool) -> recovery.RecoveryReport:
+        tries.append("recover")
+        if len(tries) == 1:
+            raise StoreUnavailable("the store does not answer")
+        return recovery.RecoveryReport()
+
+    monkeypatch.setattr(recovery, "recover", recover)
+    made, _ = make(runtime)
+    with caplog.at_level(logging.INFO, "celery_cascade"):
+        made.start()
+        while called.count("send_due") < 3:
+            assert made._thread.is_alive()
+        made.stop()
+    assert caplog.text.count("open sessions") == 1
