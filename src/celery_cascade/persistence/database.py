@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -56,7 +57,7 @@ class Database:
     """A store's database, in whatever process it is used.
 
     Args:
-        url: SQLAlchemy URL; without a driver's name the one of our extras is taken.
+        url: SQLAlchemy URL; without a driver's name the one of our extras is taken. A path is an SQLite file.
         busy_timeout: seconds that a transaction waits and tries again while others are in its way.
         null_pool: no connection outlives its use. For the main process of a prefork worker: it forks at any time,
             and a pooled connection would be open in the child too.
@@ -65,7 +66,7 @@ class Database:
         ConfigError: the URL cannot be used.
     """
 
-    def __init__(self, url: str, *, busy_timeout: float = 30.0, null_pool: bool = False) -> None:
+    def __init__(self, url: str | Path, *, busy_timeout: float = 30.0, null_pool: bool = False) -> None:
         self.url, self.family = dialects.read_url(url)
         self.busy_timeout = busy_timeout
         self.null_pool = null_pool
