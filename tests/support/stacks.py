@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import kombu
 import pytest
+import sqlalchemy as sa
 
 from support import services
 
@@ -90,6 +93,38 @@ def database_url(kind: str) -> Iterator[str | None]:
             yield stack.enter_context(services.fresh_mariadb_url())
         else:
             yield None
+
+
+def flush(stack: Stack, folder: Path) -> int:
+    """Throw away every message of the stack's broker; how many there were in Celery's own queue.
+
+    Redis forgets the queue as well; of RabbitMQ's queue the messages are purged that no worker holds.
+    """
+    broker = parts(stack.name).broker
+    if broker == "redis":
+        import redis
+
+        with redis.Redis.from_url(stack.broker_url) as client:
+            count = client.llen("celery")
+            client.flushdb()
+            return count
+    if broker == "rabbitmq":
+        with kombu.Connection(stack.broker_url) as connection:
+            return connection.default_channel.queue_purge("celery")
+    engine = sa.create_engine(f"sqlite:///{folder / '.cascade' / 'broker.sqlite'}")
+    with engine.begin() as connection:
+        count = connection.execute(sa.text("DELETE FROM kombu_message")).rowcount
+    engine.dispose()
+    return count
+
+
+def take_queue(stack: Stack) -> None:
+    """Delete Celery's own queue with what is in it, under whoever reads it."""
+    if parts(stack.name).broker == "redis":
+        flush(stack, Path())
+        return
+    with kombu.Connection(stack.broker_url) as connection:
+        connection.default_channel.queue_delete("celery")
 
 
 def parameters(names: Iterable[str], *, with_server: bool) -> list:
