@@ -28,6 +28,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     stacks.note(item)
 
 
+def pytest_sessionfinish() -> None:
+    services.close()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that is marked `redis` runs only where a Redis answers; likewise for the others."""
     for name in services.SERVICES:

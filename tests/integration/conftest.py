@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "stack" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--stack") or stacks.DEFAULT
         with_server = metafunc.definition.get_closest_marker("broker_server") is not None
-        metafunc.parametrize("stack", stacks.parameters(chosen, with_server=with_server), indirect=True)
+        metafunc.parametrize("stack", stacks.parameters(chosen, with_server=with_server), indirect=True, scope="package" if "workers" in metafunc.fixturenames else None)
 
 
 @pytest.fixture
