@@ -1,9 +1,12 @@
 # shellcheck shell=sh
 # Sourced by the other scripts: finds Python, makes the environment, installs the checkout into it.
-# The environment is .venv of the checkout, or the folder that CASCADE_VENV names.
+# The environment is .venv of the checkout, or the folder that CASCADE_VENV names. A script may set CONSTRAINTS, a file
+# of versions to keep to, and PYTHON, the version that is to be used: before it calls `need`.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 VENV=${CASCADE_VENV:-$ROOT/.venv}
+CONSTRAINTS=
+PYTHON=
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -11,6 +14,11 @@ die() { say "$*"; exit 1; }
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 find_python() {
+    if [ -n "$PYTHON" ]; then
+        command -v "python$PYTHON" >/dev/null && "python$PYTHON" -c 'import sys; print(sys.executable)' && return
+        die "Python $PYTHON is needed for this, and there is no python$PYTHON.
+    uv brings its own: https://docs.astral.sh/uv/"
+    fi
     for name in python3 python3.14 python3.13 python3.12 python3.11; do
         if command -v "$name" >/dev/null && is_new_enough "$name"; then
             # The program itself, not a version manager's shim, whose choice depends on the folder.
@@ -26,7 +34,7 @@ find_python() {
 make_environment() {
     if command -v uv >/dev/null; then
         say "making $VENV with uv"
-        uv venv --quiet --allow-existing --python '>=3.11' "$VENV"
+        uv venv --quiet --allow-existing --python "${PYTHON:->=3.11}" "$VENV"
     else
         python=$(find_python) || exit 1
         say "making $VENV with $python"
@@ -37,19 +45,20 @@ make_environment() {
 }
 
 install_checkout() { # the extras, with commas
-    say "installing celery-cascade[$1] into $VENV (some minutes the first time)"
+    set -- --editable ".[$1]" ${CONSTRAINTS:+--constraint "$CONSTRAINTS"}
+    say "installing celery-cascade${2#.} into $VENV (some minutes the first time)"
     if command -v uv >/dev/null; then
-        (cd "$ROOT" && uv pip install --quiet --python "$VENV/bin/python" --editable ".[$1]")
+        (cd "$ROOT" && uv pip install --quiet --python "$VENV/bin/python" "$@")
     else
         "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip >/dev/null
-        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$1]")
+        (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@")
     fi
 }
 
 # Usage: need EXTRAS. Afterwards $VENV/bin has the checkout with these extras, installed in place.
 need() {
     # What the environment was made from. The path counts too: a moved checkout needs another one.
-    made_from=$({ cat "$ROOT/pyproject.toml"; printf '%s' "$ROOT"; } | cksum)
+    made_from=$({ cat "$ROOT/pyproject.toml" ${CONSTRAINTS:+"$CONSTRAINTS"}; printf '%s' "$ROOT"; } | cksum)
     stamp="$VENV/.installed-$1"
     [ "$(cat "$stamp" 2>/dev/null)" = "$made_from" ] && "$VENV/bin/python" -c '' 2>/dev/null && return
 

@@ -11,7 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from support import services
+from support import services, stacks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        action="append",
+        default=[],
+        metavar="BROKER-DATABASE",
+        help="run the integration tests on this stack instead of the three; may be given several times",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    stacks.note(item)
+
+
+def pytest_sessionfinish() -> None:
+    services.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -76,4 +94,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.section("servers that did not answer")
         for line in lines:
             terminalreporter.write_line(line, yellow=True)
+    if line := stacks.summary(terminalreporter.stats):
+        terminalreporter.write_line(line)
     return result

@@ -1,4 +1,4 @@
-"""The stacks that every test of a whole system runs on: the embedded default, and Redis with PostgreSQL."""
+"""The stacks that every test of a whole system runs on: the three of `support.stacks.DEFAULT`, or those of `--stack`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from support import stacks
 from support.cluster import Project, Stack, projects
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("embedded"),
-        pytest.param("redis-postgresql", marks=[pytest.mark.redis, pytest.mark.postgresql]),
-    ]
-)
-def stack(request: pytest.FixtureRequest) -> Stack:
-    if request.param == "embedded":
-        return Stack("embedded")
-    return Stack(
-        "redis-postgresql",
-        broker_url=request.getfixturevalue("redis_url"),
-        database_url=request.getfixturevalue("postgresql_url"),
-    )
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for a `stack` runs on each; one that is marked `broker_server` on those that have one."""
+    if "stack" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--stack") or stacks.DEFAULT
+        with_server = metafunc.definition.get_closest_marker("broker_server") is not None
+        metafunc.parametrize(
+            "stack",
+            stacks.parameters(chosen, with_server=with_server),
+            indirect=True,
+            scope="package" if "workers" in metafunc.fixturenames else None,
+        )
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with stacks.opened(request.param) as opened:
+        yield opened
 
 
 @pytest.fixture

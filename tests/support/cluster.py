@@ -13,7 +13,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,10 @@ from celery_cascade.definition.reader import read_cascade
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from celery_cascade.sessions import view
+from support.stacks import Stack
 
 SOURCE = Path(__file__).parents[2] / "src"
 READY = " ready."
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A broker and a store; None = the embedded default."""
-
-    name: str
-    broker_url: str | None = None
-    database_url: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 PROJECT = '''

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -221,26 +221,55 @@ def _ping_redis() -> None:
 # -- RabbitMQ ----------------------------------------------------------------------------------------------------------
 
 
+#: Queues that outlive their connection. Tests that add one delete it themselves.
+_RABBITMQ_QUEUES = ("celery",)
+_made_vhosts = ExitStack()
+_idle_vhosts: list[str] = []  # URLs; of this process, as two processes would read each other's queues
+
+
 @contextmanager
 def rabbitmq_vhost() -> Iterator[str]:
-    """The amqp URL of a virtual host of our own, removed at the end with all its queues."""
+    """The amqp URL of a virtual host of our own, empty.
+
+    It is made once a process and removed at its end: each call of rabbitmqctl starts an Erlang machine, which took
+    longer than most of a test.
+    """
     url = require("rabbitmq")
+    vhost = _idle_vhosts.pop() if _idle_vhosts else _new_vhost(url)
+    yield vhost
+    _empty_vhost(vhost)
+    _idle_vhosts.append(vhost)
+
+
+def close() -> None:
+    """Remove what was kept for the whole run."""
+    _idle_vhosts.clear()
+    _made_vhosts.close()
+
+
+def _empty_vhost(url: str) -> None:
+    import kombu
+
+    with kombu.Connection(url) as connection:
+        for queue in _RABBITMQ_QUEUES:
+            connection.default_channel.queue_delete(queue)  # one that is not there is deleted too
+
+
+def _new_vhost(url: str) -> str:
     parts = urlsplit(url)
     user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
     admin = _rabbitmqctl if _can_rabbitmqctl(parts.hostname or "") else _management_api(parts.hostname, user, password)
     name = _new_name()
     try:
         admin("add_vhost", name)
+        _made_vhosts.callback(admin, "delete_vhost", name)
         admin("set_permissions", name, user)
     except (OSError, subprocess.SubprocessError) as exc:
         _give_up(
             f"{SERVICES['rabbitmq'].missing} no way to add a virtual host ({exc}); run as root or rabbitmq where "
             "rabbitmqctl is, or `rabbitmq-plugins enable rabbitmq_management` and set CASCADE_TEST_RABBITMQ_API"
         )
-    try:
-        yield parts._replace(path=f"/{name}").geturl()
-    finally:
-        admin("delete_vhost", name)
+    return parts._replace(path=f"/{name}").geturl()
 
 
 def _can_rabbitmqctl(host: str) -> bool:

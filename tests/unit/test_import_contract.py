@@ -43,7 +43,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 def test_imports_run_downwards_only():
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
-        [lint, "--no-logo", "--no-cache"],
+        [lint, "--no-cache"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,

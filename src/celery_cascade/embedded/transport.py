@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from kombu.transport import sqlalchemy as kombus
 from kombu.transport.sqlalchemy.models import metadata
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import class_mapper, sessionmaker
 
@@ -89,8 +90,10 @@ class Channel(kombus.Channel):
         return PROCESS.engines[url]
 
     def _engine_from_config(self) -> Engine:
-        url = make_url(self.connection.client.hostname)
-        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        # By hand: SQLAlchemy 2.1 undoes the percent signs of a file's name, 2.0 takes them as they are.
+        file = Path(unquote(self.connection.client.hostname.partition(":///")[2]))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        url = URL.create("sqlite", database=str(file))
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
         event.listen(engine, "connect", _prepare)
         return engine

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -59,7 +60,7 @@ class Database:
     """A store's database, in whatever process it is used.
 
     Args:
-        url: SQLAlchemy URL; without a driver's name the one of our extras is taken.
+        url: SQLAlchemy URL; without a driver's name the one of our extras is taken. A path is an SQLite file.
         busy_timeout: seconds that a transaction waits and tries again while others are in its way.
         schema: PostgreSQL schema in which our tables are, and nothing else is seen; None = the role's own path.
         null_pool: no connection outlives its use. For the main process of a prefork worker: it forks at any time,
@@ -70,7 +71,7 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, schema: str | None = None, busy_timeout: float = 30.0, null_pool: bool = False
+        self, url: str | Path, *, schema: str | None = None, busy_timeout: float = 30.0, null_pool: bool = False
     ) -> None:
         self.url, self.family = dialects.read_url(url)
         if schema is not None and (problem := schema_problem(schema, self.url.drivername)):

@@ -38,12 +38,16 @@ _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
 _OLDEST_SQLITE = (3, 35)  # RETURNING
 
 
-def read_url(text: str) -> tuple[URL, Family]:
+def read_url(text: str | Path) -> tuple[URL, Family]:
     """The URL with its driver filled in, and the family of databases that it names.
+
+    A file's name is no URL: `?` and `%` in it are letters.
 
     Raises:
         ConfigError: it is no URL, or of a database that we do not know.
     """
+    if isinstance(text, Path):
+        return URL.create("sqlite", database=str(text)), "sqlite"
     try:
         url = make_url(text)
     except ArgumentError:

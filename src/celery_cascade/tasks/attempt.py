@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -56,7 +55,7 @@ class Attempt:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     retries: int = 0  #: how often the task itself asked for a retry: `self.request.retries`
-    begun: float = field(default_factory=time.monotonic)  #: this process's clock at the claim, in seconds
+    begun: float = 0.0  #: this process's clock before the claim, in seconds
     hard_limit: float | None = None  #: seconds after which Celery kills the pool child
     detail: Any = field(default=None, repr=False)  #: the answering side's own notes
 

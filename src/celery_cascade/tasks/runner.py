@@ -22,6 +22,9 @@ from celery_cascade.tasks.runtime import Runtime
 
 logger = logging.getLogger("celery_cascade")
 
+#: Seconds that a busy machine may take from a message's acceptance to the guard.
+_HEAD_START = 0.25
+
 
 class Runner:
     """The guard's `StepRunner` over the store."""
@@ -31,6 +34,7 @@ class Runner:
 
     def claim(self, ref: StepRef, request: Any) -> Attempt | None:
         """Take the step and render its call; None when there is nothing to do."""
+        began = time.monotonic()  # Celery's hard time limit counts the claim, however long the store takes
         try:
             attempt = claiming.claim(self._runtime, ref)
         except (StoreUnavailable, StoreError, DefinitionError) as error:
@@ -42,6 +46,7 @@ class Runner:
             )
             return None
         if attempt is not None:
+            attempt.begun = began
             attempt.hard_limit = _hard_limit(request, self._runtime.app)
         return attempt
 
@@ -98,8 +103,11 @@ class Runner:
 
 
 def _over_its_limit(attempt: Attempt) -> bool:
-    """Whether this is Celery's hard time limit: billiard sends SIGTERM first, which ends the body as SystemExit."""
-    return attempt.hard_limit is not None and time.monotonic() - attempt.begun >= attempt.hard_limit - 0.1
+    """Whether this is Celery's hard time limit: billiard sends SIGTERM first, which ends the body as SystemExit.
+
+    Its clock starts a little before ours, when the pool's child takes the message.
+    """
+    return attempt.hard_limit is not None and time.monotonic() - attempt.begun >= attempt.hard_limit - _HEAD_START
 
 
 def _hard_limit(request: Any, app: Any) -> float | None:

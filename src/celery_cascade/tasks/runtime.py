@@ -125,9 +125,9 @@ class Runtime:
         return self._home(self.config)
 
     @property
-    def database_url(self) -> str:
-        """Where the store is."""
-        return self.config.database_url or f"sqlite:///{self.home / 'store.sqlite'}"
+    def database_url(self) -> str | Path:
+        """Where the store is: a URL, or the file of the embedded one."""
+        return self.config.database_url or self.home / "store.sqlite"
 
     @property
     def embedded_store(self) -> bool:

@@ -7,21 +7,30 @@ from pathlib import Path
 import pytest
 
 from integration.guard.workers import Worker, running
-from support import services
+from support import stacks
+from support.stacks import Stack
 
 
 @pytest.fixture(scope="package")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Worker]]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """For the whole package. The guard's runner has no store: the database is where Celery keeps its results."""
+    with stacks.opened(request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def workers(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Worker]]:
     """All of them at once, since most of a test's time would be their start."""
     folder: Path = tmp_path_factory.mktemp("guard")
-    with ExitStack() as stack:
-        url = stack.enter_context(services.redis_url())
+    results = stack.broker_url if stacks.parts(stack.name).broker == "redis" else f"db+{stack.database_url}"
+    url = f"{stack.broker_url} {results}"
+    with ExitStack() as entered:
         started = {
-            "prefork": stack.enter_context(running(url, folder / "prefork", "prefork")),
-            "plain": stack.enter_context(running(url, folder / "plain", "prefork", guarded=False)),
-            "spawn": stack.enter_context(running(url, folder / "spawn", "prefork", start="spawn")),
-            "solo": stack.enter_context(running(url, folder / "solo", "solo")),
-            "threads": stack.enter_context(running(url, folder / "threads", "threads")),
+            "prefork": entered.enter_context(running(url, folder / "prefork", "prefork")),
+            "plain": entered.enter_context(running(url, folder / "plain", "prefork", guarded=False)),
+            "spawn": entered.enter_context(running(url, folder / "spawn", "prefork", start="spawn")),
+            "solo": entered.enter_context(running(url, folder / "solo", "solo")),
+            "threads": entered.enter_context(running(url, folder / "threads", "threads")),
         }
         yield started
         for worker in started.values():  # all at once here too

@@ -133,7 +133,8 @@ def shared(x):
 
 
 def make_app(url: str, queue: str, folder: str, *, guarded: bool, start: str) -> tuple[Celery, FolderRunner]:
-    app = Celery("proj", broker=url, backend=url, set_as_current=False)
+    broker, backend = url.split()
+    app = Celery("proj", broker=broker, backend=backend, set_as_current=False)
     app.conf.update(
         task_default_queue=queue,
         include=["integration.guard.worker"] if start == "spawn" else [],  # a fresh process has to find it

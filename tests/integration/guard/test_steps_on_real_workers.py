@@ -6,7 +6,7 @@ import pytest
 
 from integration.guard.proj import read_lines
 
-pytestmark = [pytest.mark.integration, pytest.mark.redis]
+pytestmark = [pytest.mark.integration, pytest.mark.broker_server]
 
 POOLS = ["prefork", "solo", "threads"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import chain, chord, group
 
-pytestmark = [pytest.mark.integration, pytest.mark.redis]
+pytestmark = [pytest.mark.integration, pytest.mark.broker_server]
 
 
 def outcomes(worker) -> dict[str, object]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import sqlalchemy as sa
 
 from support.cases import DIAMOND, QUICK, until
 from support.cluster import Project, wait_for
+from support.stacks import Stack, flush
 
 pytestmark = pytest.mark.integration
 
@@ -78,12 +78,12 @@ def test_a_killed_pool_child_gives_its_step_back_without_any_restart(project: Ca
     assert done["steps"][0]["crashes"] == 1
 
 
-def test_a_flushed_broker_heals_by_itself(project: Callable[..., Project], stack) -> None:
+def test_a_flushed_broker_heals_by_itself(project: Callable[..., Project], stack: Stack) -> None:
     """Rule 1: a message is a hint. The message of a queued step is gone; it is sent again."""
     shop = project(cascade_resend_after=2)
     path = shop.file(DIAMOND)
     shop.start(path, "s1", {"order_id": 7})
-    flush(stack, shop)
+    assert flush(stack, shop.folder)
     shop.let_go()
     shop.worker()
     assert until(shop, "s1")["output"] == ["left", 7]
@@ -106,22 +106,6 @@ def test_a_start_killed_between_commit_and_publish_still_runs(project: Callable[
     shop.let_go()
     shop.worker()
     assert until(shop, "s1")["output"] == ["left", 7]
-
-
-def flush(stack, shop: Project) -> None:
-    """Throw away every message of the stack's broker."""
-    if stack.name == "embedded":
-        engine = sa.create_engine(f"sqlite:///{shop.folder / '.cascade' / 'broker.sqlite'}")
-        with engine.begin() as connection:
-            assert connection.execute(sa.text("DELETE FROM kombu_message")).rowcount
-        engine.dispose()
-        return
-    import redis
-
-    client = redis.Redis.from_url(stack.broker_url)
-    assert client.llen("celery")
-    client.flushdb()
-    client.close()
 
 
 def test_the_stored_definition_is_the_file_byte_for_byte(project: Callable[..., Project]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from support.cases import DIAMOND, until
-from support.cluster import Project, Stack, wait_for
+from support.cluster import Project, wait_for
+from support.stacks import Stack, parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -24,7 +25,7 @@ FAST = {
 }
 CHILDREN = 20
 #: Where there is an event loop, Celery collects garbage before each fork, which takes it a quarter of a second.
-KILLS = {"embedded": 200, "redis-postgresql": 60}
+KILLS = {"embedded": 200, "redis": 60, "rabbitmq": 60}
 SUICIDE = """
 @app.task(ignore_result=True)
 def suicide():
@@ -37,7 +38,7 @@ def suicide():
 def test_many_killed_children_under_fast_heartbeats_leave_a_worker_that_works(
     project: Callable[..., Project], stack: Stack
 ) -> None:
-    kills = KILLS[stack.name]
+    kills = KILLS[parts(stack.name).broker]
     shop = project(**FAST)
     with (shop.folder / "proj.py").open("a") as file:
         file.write(SUICIDE)

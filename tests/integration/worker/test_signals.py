@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from celery_cascade.persistence.tables import attempts, steps
 from support.cases import QUICK, until
-from support.cluster import Project, Stack, projects, wait_for
+from support.cluster import Project, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -21,12 +21,6 @@ HOLD = (
 )
 #: The audit and the look for orphans would find everything in the end: not within a test.
 NO_AUDIT = {"cascade_orphan_interval": 600}
-
-
-@pytest.fixture
-def redis_project(tmp_path, redis_url: str, postgresql_url: str):
-    """A broker with an event loop: there Celery tells of a lost child at once, elsewhere after ten seconds."""
-    yield from projects(tmp_path, Stack("redis-postgresql", redis_url, postgresql_url))
 
 
 def begun(shop: Project, more: str = "") -> int:
@@ -49,10 +43,9 @@ def counts(shop: Project) -> tuple[int, int]:
     return row.failures, row.crashes
 
 
-@pytest.mark.redis
-@pytest.mark.postgresql
-def test_a_killed_child_is_known_by_its_signal(redis_project: Callable[..., Project]) -> None:
-    shop = redis_project(**NO_AUDIT)
+@pytest.mark.broker_server  # a broker with an event loop: there Celery tells of a lost child at once, else after 10 s
+def test_a_killed_child_is_known_by_its_signal(project: Callable[..., Project]) -> None:
+    shop = project(**NO_AUDIT)
     shop.worker()
     os.kill(begun(shop), signal.SIGKILL)
     shop.let_go()
@@ -61,10 +54,9 @@ def test_a_killed_child_is_known_by_its_signal(redis_project: Callable[..., Proj
     assert counts(shop) == (0, 1)
 
 
-@pytest.mark.redis
-@pytest.mark.postgresql
-def test_a_hard_time_limit_is_a_timeout_and_no_crash(redis_project: Callable[..., Project]) -> None:
-    shop = redis_project(**NO_AUDIT)
+@pytest.mark.broker_server  # a broker with an event loop: there Celery tells of a lost child at once, else after 10 s
+def test_a_hard_time_limit_is_a_timeout_and_no_crash(project: Callable[..., Project]) -> None:
+    shop = project(**NO_AUDIT)
     shop.worker()
     begun(shop, ", timeout: 1s, retry: {max_attempts: 2, delay: 0.1s}")
     assert until(shop, "s1", "failed", seconds=20)
@@ -72,10 +64,9 @@ def test_a_hard_time_limit_is_a_timeout_and_no_crash(redis_project: Callable[...
     assert counts(shop) == (2, 0)
 
 
-@pytest.mark.redis
-@pytest.mark.postgresql
-def test_a_cold_shutdown_gives_the_step_to_the_next_worker(redis_project: Callable[..., Project]) -> None:
-    shop = redis_project(**NO_AUDIT)
+@pytest.mark.broker_server  # a broker with an event loop: there Celery tells of a lost child at once, else after 10 s
+def test_a_cold_shutdown_gives_the_step_to_the_next_worker(project: Callable[..., Project]) -> None:
+    shop = project(**NO_AUDIT)
     worker = shop.worker()
     begun(shop)
     worker.kill("SIGQUIT")

@@ -37,6 +37,14 @@ def test_url_of_no_database_we_know_is_a_config_error(url, says):
         Database(url)
 
 
+def test_a_file_in_a_folder_with_odd_letters_is_made_there_and_nowhere_else(tmp_path):
+    """R92: what means something in a URL is a letter in a file's name."""
+    file = tmp_path / "a?b 100%41 #x;ü" / "store.sqlite"
+    Database(file).ping()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix == ".sqlite"] == [file]
+    assert [path.name for path in tmp_path.iterdir()] == [file.parent.name]
+
+
 def test_unreadable_url_is_not_repeated():
     """R145: it may hold a password."""
     with pytest.raises(ConfigError) as caught:
