@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from celery_cascade.errors import ConfigError, StoreUnavailable
+from celery_cascade.errors import ConfigError
 
 Family = Literal["sqlite", "postgresql", "mysql"]
 
@@ -105,35 +104,36 @@ def _given_options(url: URL) -> str:
     return given if isinstance(given, str) else " ".join(given)
 
 
-def make_folder(url: URL) -> None:
-    """Make the folder of an SQLite file (R92).
+def check_driver(url: URL, family: Family) -> None:
+    """Refuse a driver that nobody knows or that is for asyncio, and an SQLite library that is too old.
 
     Raises:
-        StoreUnavailable: it cannot be made; names the path (R122).
+        ConfigError: it cannot do what we need.
     """
-    if is_memory(url) or url.database is None or url.database.startswith("file:"):
-        return
-    folder = Path(url.database).parent
+    ours = f"Leave the driver out to get ours: {family}://…"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the folder {folder} of the store cannot be made: {error.strerror}",
-            hint="Give this user the right to write there, or set CELERY_CASCADE_HOME to another folder",
-        ) from error
-
-
-def check_driver(family: Family) -> None:
-    """Refuse an SQLite library that is too old.
-
-    Raises:
-        ConfigError: it cannot do what our statements need.
-    """
+        dialect = url.get_dialect()
+    except NoSuchModuleError:
+        raise ConfigError(
+            f"cascade_database_url: SQLAlchemy knows no driver {url.drivername!r}", hint=ours
+        ) from None
+    if dialect.is_async:
+        raise ConfigError(
+            f"cascade_database_url: {url.drivername!r} is a driver for asyncio, which Celery's workers do not speak",
+            hint=ours,
+        )
     if family == "sqlite" and sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigError(
             f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or later is needed",
             hint="Use a newer Python, or PostgreSQL: set cascade_database_url",
         )
+
+
+def package_of(url: URL, family: Family, module: str | None) -> str:
+    """What to install for a driver that is missing: our extra, or the driver that the URL asks for."""
+    if url.drivername in (*_DRIVERS.values(), "sqlite"):
+        return f"'celery-cascade[{EXTRA[family]}]'"
+    return module or url.drivername.partition("+")[2]
 
 
 def spare_rollbacks(dialect: Any) -> None:
