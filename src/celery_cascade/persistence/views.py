@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import and_, bindparam, func, or_, select
 
-from celery_cascade.errors import SessionNotFound
+from celery_cascade.errors import SessionNotFound, StoreError
 from celery_cascade.persistence.clock import now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
@@ -146,9 +146,12 @@ def _conditions(wanted: SessionFilter) -> list[Any]:
 
 
 def definition_of(db: Database, digest: str) -> Row:
-    """The stored definition: cascade id, format, body."""
+    """The stored definition: cascade id, format, body. Raises StoreError: it is lost."""
     with db.read() as conn:
-        return conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one()
+        row = conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one_or_none()
+    if row is None:
+        raise StoreError(f"the definition {digest[:12]}… is not in the store", hint="Look at it with: cascade doctor")
+    return row
 
 
 def step_rows(db: Database, session_id: str) -> list[Row]:

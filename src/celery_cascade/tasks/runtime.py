@@ -253,7 +253,14 @@ class Runtime:
 
 
 def _source_of(row: Row) -> Source:
-    return Source(body=bytes(row["body"]), format=row["format"])
+    source = Source(body=bytes(row["body"]), format=row["format"])
+    if source.digest != row["digest"]:  # whatever it says now, it is not what was started
+        raise StoreError(
+            f"the stored definition {row['digest'][:12]}… of cascade {row['cascade_id']!r} was changed or damaged: its "
+            f"sha256 is {source.digest[:12]}…",
+            hint="Put the original bytes back, from the cascade's file or a backup",
+        )
+    return source
 
 
 _RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()
