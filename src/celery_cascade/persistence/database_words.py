@@ -8,7 +8,7 @@ import sqlite3
 
 from sqlalchemy import URL
 
-from celery_cascade.errors import CascadeError, SchemaOutOfDate, StoreDamaged, StoreError, StoreUnavailable
+from celery_cascade.errors import CascadeError, SchemaOutOfDate, StoreDamaged, StoreUnavailable
 from celery_cascade.persistence.database_dialects import shown
 from celery_cascade.persistence.sqlite_file import path_of, why_not_opened
 
@@ -68,7 +68,7 @@ def away(url: URL, said: str, *, code: str | int | None, connecting: bool) -> Ca
     name = url.database
     missing = _PG_NO_DATABASE.search(said) if connecting else None
     if (connecting and code == _NO_DATABASE) or missing:
-        return StoreError(
+        return SchemaOutOfDate(
             f"the store {shown(url)} is not there: the server has no database {name!r}",
             hint=f"Create it, with: CREATE DATABASE {name}\n{MIGRATE}",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import and_, bindparam, func, literal, or_, select, union_all
 
 from celery_cascade.errors import SessionNotFound, StoreError
 from celery_cascade.persistence.clock import now
@@ -194,6 +194,16 @@ def outputs_of(db: Database, session_id: str, names: Collection[str]) -> dict[st
     )
     with db.read() as conn:
         return {row.step: (row.status, row.output) for row in conn.execute(statement, {"b_session": session_id})}
+
+
+_PROBE = union_all(*(select(literal(1)).select_from(table).limit(1).subquery().select()
+                     for table in (definitions, sessions, heads, steps, workers)))  # fmt: skip
+
+
+def probe(db: Database) -> None:
+    """Pass if the tables that a start writes are there. Raises SchemaOutOfDate or StoreUnavailable."""
+    with db.read() as conn:
+        conn.execute(_PROBE).all()
 
 
 def open_counts(db: Database) -> dict[str, int]:

@@ -61,6 +61,14 @@ class OpenTokens:
         return token in self._open
 
 
+class Degraded:
+    """What `cascade_store_required = False` remembers of a store that is missing."""
+
+    def __init__(self) -> None:
+        self.warned = False
+        self.look_again_at = 0.0  #: by the monotonic clock
+
+
 class Recent:
     """A small cache that forgets what was used longest ago; safe for threads."""
 
@@ -106,6 +114,7 @@ class Runtime:
         self._plans = Recent(200)
         self._sessions = Recent(1000)
         self.tokens = OpenTokens()
+        self.degraded = Degraded()
         self.registered: dict[str, str] = {}
         os.register_at_fork(after_in_child=self._after_fork)
 
