@@ -114,9 +114,7 @@ def check_driver(url: URL, family: Family) -> None:
     try:
         dialect = url.get_dialect()
     except NoSuchModuleError:
-        raise ConfigError(
-            f"cascade_database_url: SQLAlchemy knows no driver {url.drivername!r}", hint=ours
-        ) from None
+        raise ConfigError(f"cascade_database_url: SQLAlchemy knows no driver {url.drivername!r}", hint=ours) from None
     if dialect.is_async:
         raise ConfigError(
             f"cascade_database_url: {url.drivername!r} is a driver for asyncio, which Celery's workers do not speak",

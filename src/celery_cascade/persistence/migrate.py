@@ -6,6 +6,7 @@ Alembic is imported only when something is to be migrated.
 from __future__ import annotations
 
 import io
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, inspect, select, text
@@ -13,10 +14,12 @@ from sqlalchemy import Connection, inspect, select, text
 from celery_cascade.errors import ConfigError, SchemaOutOfDate, StoreError, StoreUnavailable
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base, Meta
-from celery_cascade.persistence.schema import HEAD, REVISIONS, TABLES, VERSION_TABLE, VIEWS
+from celery_cascade.persistence.schema import HEAD, OUR_TABLES, REVISIONS, TABLES, VERSION_TABLE, VIEWS
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+logger = logging.getLogger("celery_cascade")
 
 _REMEDY = "Run: celery -A <app> cascade migrate up"
 _LOCK = 0x63617363616465  # "cascade", as PostgreSQL's advisory locks are numbers
@@ -24,19 +27,33 @@ _MYSQL_LOCK = "concat('cascade_migrate_', md5(database()))"
 _PATIENCE = 60  # seconds to wait for another process's migration on MySQL
 
 
-def upgrade(database: Database, revision: str = "head") -> list[str]:
+def upgrade(database: Database, revision: str = "head", *, beside_others: bool = True) -> list[str]:
     """Bring the tables to a revision. Processes that do it at once take turns; those that come second do nothing.
+
+    Args:
+        database: whose tables.
+        revision: which; Alembic's words.
+        beside_others: False refuses a database that holds tables of other programs and none of ours yet.
 
     Returns:
         The revisions that this call executed, oldest first; empty when there was nothing to do.
 
+    Tables that were dropped although the revision says that they are there are made again, empty, with a warning.
+
     Raises:
         SchemaOutOfDate: the database is at a revision that this version of the code does not know.
+        StoreError: it holds tables of our names that are not ours. Nothing was changed.
     """
     found = current(database)
     if found is not None:
         _check_known(database, found)
+    elif not beside_others:
+        _refuse_strangers(database)
     if found == HEAD and revision in ("head", HEAD):
+        lost = missing(database)
+        if lost:
+            _locked(database, lambda connection: _make_again(connection, database.schema, lost))
+            logger.warning("[cascade] made again in %s, empty: %s", database.shown, ", ".join(lost))
         return []
     return _locked(database, lambda connection: _upgrade_on(connection, database.schema, revision))
 
@@ -57,6 +74,23 @@ def current(database: Database) -> str | None:
             return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     except SchemaOutOfDate:
         return None
+
+
+def missing(database: Database) -> list[str]:
+    """Our tables that are not there."""
+    with database.read() as connection:
+        return _missing(connection)
+
+
+def _missing(connection: Connection) -> list[str]:
+    there = set(inspect(connection).get_table_names())
+    return [name for name in TABLES if name not in there]
+
+
+def strangers(database: Database) -> list[str]:
+    """Tables of other programs in the same database."""
+    with database.read() as connection:
+        return sorted(set(inspect(connection).get_table_names()) - OUR_TABLES)
 
 
 def head() -> str:
@@ -81,11 +115,18 @@ def check(database: Database) -> None:
     """
     found = current(database)
     if found is None:
+        _refuse_strangers(database)
         raise SchemaOutOfDate(f"the store {database.shown} has no tables of celery-cascade yet", hint=_REMEDY)
     _check_known(database, found)
     if found != HEAD:
         raise SchemaOutOfDate(
             f"the store {database.shown} is at revision {found}, this version needs {HEAD}", hint=_REMEDY
+        )
+    lost = missing(database)
+    if lost:
+        raise SchemaOutOfDate(
+            f"the store {database.shown} lacks {', '.join(lost)}, although it is at revision {found}",
+            hint=f"Restore a backup, or make them again, empty: {_REMEDY[0].lower()}{_REMEDY[1:]}",
         )
 
 
@@ -118,6 +159,17 @@ def store_id(database: Database) -> str:
     return found
 
 
+def _refuse_strangers(database: Database) -> None:
+    others = strangers(database)
+    if others:
+        names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise SchemaOutOfDate(
+            f"the store {database.shown} has tables of another program ({names}) and none of celery-cascade",
+            hint=f"Set cascade_database_url, cascade_home or CELERY_CASCADE_HOME to a place of its own;\n"
+            f"to keep ours beside them: {_REMEDY[0].lower()}{_REMEDY[1:]}",
+        )
+
+
 def _check_known(database: Database, found: str) -> None:
     if found not in REVISIONS:
         raise SchemaOutOfDate(
@@ -148,10 +200,44 @@ def _locked(database: Database, work: Any) -> list[str]:
     return database.transaction(locked)
 
 
+def _make_again(connection: Connection, schema: str | None, lost: list[str]) -> list[str]:
+    """The tables as the models say, which a test holds to be what the migrations make; then views and triggers."""
+    from celery_cascade.migrations import initial_sql
+
+    if len(lost) == len(TABLES):  # there is nothing to lean on: begin anew
+        connection.execute(text(f"DELETE FROM {VERSION_TABLE}"))  # noqa: S608
+        return _run(connection, schema, "upgrade", "head")
+    dialect = connection.dialect
+    for view in VIEWS:
+        connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
+    Base.metadata.create_all(connection, tables=[Base.metadata.tables[name] for name in lost])
+    if "cascade_meta" in lost:
+        connection.execute(initial_sql.literal(initial_sql.new_store_id(dialect)))
+    for statement in initial_sql.made_again(dialect, lost):
+        connection.execute(initial_sql.literal(statement))
+    return []
+
+
 def _upgrade_on(connection: Connection, schema: str | None, revision: str) -> list[str]:
+    if connection.dialect.name not in ("mysql", "mariadb"):  # these undo a migration that dies on the way
+        _refuse_others(connection)
     if connection.dialect.name in ("mysql", "mariadb"):
         _clear_half_made(connection)
     return _run(connection, schema, "upgrade", revision)
+
+
+def _refuse_others(connection: Connection) -> None:
+    """Tables of our names without our revision are somebody else's."""
+    inspector = inspect(connection)
+    there = set(inspector.get_table_names())
+    ours = sorted(there & set(TABLES))
+    stamped = VERSION_TABLE in there and connection.execute(text(f"SELECT count(*) FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    if ours and not stamped:
+        raise StoreError(
+            f"there is a table {ours[0]}, but no revision in {VERSION_TABLE}: it is not celery-cascade's",
+            hint="If it is another application's, give celery-cascade a database of its own; "
+            f"if it is ours, restore {VERSION_TABLE} from a backup",
+        )
 
 
 def _clear_half_made(connection: Connection) -> None:

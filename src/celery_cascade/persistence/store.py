@@ -39,6 +39,7 @@ from celery_cascade.persistence.rows import (
     StepKey,
     WorkerRow,
 )
+from celery_cascade.persistence.unreadable import Unreadable, unreadable
 from celery_cascade.states import Halt, SessionStatus, SuspendReason
 
 
@@ -300,6 +301,10 @@ class Store:
     def open_counts(self) -> dict[str, int]:
         """Status -> number of sessions."""
         return views.open_counts(self.database)
+
+    def unreadable(self, limit: int = 20) -> list[Unreadable]:
+        """Stored values that cannot be read any more."""
+        return unreadable(self.database, limit)
 
     def probe(self) -> None:
         """Pass if a start could be written."""
