@@ -66,11 +66,6 @@ class Damaged:
         self.file.write_bytes(content)
         return self
 
-    def pages_of(self, table: str) -> list[int]:
-        with closing(sqlite3.connect(self.file)) as connection:
-            found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf'", (table,))
-            return [row[0] for row in found]
-
     def root_of(self, table: str) -> int:
         with closing(sqlite3.connect(self.file)) as connection:
             found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
@@ -212,6 +207,18 @@ def test_without_the_schema_rows_are_known_by_their_columns(
     assert some.status == "active"
 
 
+def test_a_lost_definition_does_not_take_its_sessions_along(damaged: Damaged, make_kit: Callable[..., Kit]) -> None:
+    """R121: inputs, steps and outputs are there to be read; what has not ended waits for an operator."""
+    damaged.overwrite(*leaf_pages(damaged.file, damaged.root_of("cascade_definitions")))
+    kit = damaged.kit(make_kit)
+    mended = damaged.mend(kit)
+    assert mended.salvaged.rows["cascade_sessions"] == SESSIONS + 2
+    assert len(mended.suspended) == SESSIONS
+    assert kit.cascades.session("ended-1").to_dict()["output"] == 1
+    with pytest.raises(NotResumable, match="its definition is not stored"):
+        kit.cascades.session("open-001").resume()
+
+
 def test_the_store_keeps_its_id_so_that_messages_under_way_still_count(
     damaged: Damaged, big: Path, make_kit: Callable[..., Kit]
 ) -> None:
@@ -289,7 +296,7 @@ def test_a_worker_that_was_heard_of_lately_is_in_the_way_too(damaged: Damaged, m
     """A prefork worker's main process has the file open for a moment at each beat only."""
     with closing(sqlite3.connect(damaged.file)) as connection:
         connection.execute(
-            "INSERT INTO cascade_workers (id, nodename, host, pid, pool) VALUES ('w', 'w@elsewhere', 'elsewhere', 1, 'x')"
+            "INSERT INTO cascade_workers (id, nodename, host, pid) VALUES ('w', 'w@elsewhere', 'elsewhere', 1)"
         )
         connection.commit()
     damaged.overwrite(damaged.root_of("session_signals"))

@@ -6,13 +6,13 @@ import platform
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib import metadata
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kombu.utils.url import maybe_sanitize_url
-from sqlalchemy.exc import ArgumentError
 
 from celery_cascade.cli.checks import Check
 from celery_cascade.cli.words import printable
@@ -138,10 +138,8 @@ def _secrets(runtime: Runtime) -> set[str]:
             found.add(value)
         for url in value.split(";") if "://" in value else ():
             found |= _password(url)
-    try:
+    with suppress(CascadeError):
         found |= _password(runtime.database_url)
-    except (CascadeError, ArgumentError):
-        pass
     return {secret for secret in found if len(secret) > 3}
 
 

@@ -45,6 +45,7 @@ class Trouble(Enum):
     CORRUPT = auto()  #: the file is damaged
     FULL = auto()  #: there is no room left
     DENIED = auto()  #: the user may not touch our tables
+    NO_TEXT = auto()  #: a stored text is not one
     NO_TABLE = auto()  #: one of our tables is missing, or a column of it
     OTHER = auto()  #: the statement's own fault, a constraint among others
 
@@ -85,6 +86,8 @@ def translated(error: BaseException, url: URL, *, connecting: bool = False) -> C
         return words.damaged(url, said)
     if kind is Trouble.NO_TABLE:
         return words.no_table(url, said)
+    if kind is Trouble.NO_TEXT:
+        return words.no_text(url, said)
     if kind is Trouble.BUSY:
         return words.locked(url, said)
     if kind is Trouble.DENIED:
@@ -120,6 +123,8 @@ def _sqlite_trouble(error: DBAPIError, orig: sqlite3.Error) -> Trouble:
     if code in _SQLITE_CORRUPT:
         return Trouble.CORRUPT
     said = str(orig)
+    if said.startswith("Could not decode to UTF-8"):
+        return Trouble.NO_TEXT
     if ("no such table" in said and _is_about_ours(said)) or (
         ("no such column" in said or "has no column" in said) and _is_about_ours(error.statement)
     ):

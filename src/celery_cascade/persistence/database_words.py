@@ -8,7 +8,7 @@ import sqlite3
 
 from sqlalchemy import URL
 
-from celery_cascade.errors import CascadeError, SchemaOutOfDate, StoreDamaged, StoreUnavailable
+from celery_cascade.errors import CascadeError, SchemaOutOfDate, StoreDamaged, StoreError, StoreUnavailable
 from celery_cascade.persistence.database_dialects import shown
 from celery_cascade.persistence.sqlite_file import path_of, why_not_opened
 
@@ -34,6 +34,11 @@ def damaged(url: URL, said: str) -> StoreDamaged:
 def no_table(url: URL, said: str) -> SchemaOutOfDate:
     """A table or column of ours is missing under a revision that says otherwise."""
     return SchemaOutOfDate(f"the store {shown(url)} lacks a table or column of ours: {said}", hint=MIGRATE)
+
+
+def no_text(url: URL, said: str) -> StoreError:
+    """A text column holds bytes that are none."""
+    return StoreError(f"the store {shown(url)}: a stored value cannot be read: {said:.120}", hint=DOCTOR)
 
 
 def locked(url: URL, said: str) -> StoreUnavailable:

@@ -189,8 +189,23 @@ def _by_page(damaged: Path, copies: Sequence[_Copy]) -> None:
 
 
 def _drop_orphans(new: sqlite3.Connection, found: Salvaged) -> None:
-    """Rows whose session or definition is lost. What belongs to them is found at the next look."""
+    """Rows whose session is lost; what belongs to them is found at the next look. A session whose definition is lost
+    stays without it: its inputs and outputs are there to be read.
+    """
     while orphans := new.execute("PRAGMA foreign_key_check").fetchall():
-        for table, rowid, *_ in orphans:
-            if new.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,)).rowcount:  # noqa: S608
+        for table, rowid, parent, _ in orphans:
+            if parent == "cascade_definitions":
+                _without_definition(new, rowid)
+            elif new.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,)).rowcount:  # noqa: S608
                 found.refused[table] = found.refused.get(table, 0) + 1
+
+
+def _without_definition(new: sqlite3.Connection, rowid: int) -> None:
+    """Written anew, since sessions are immutable."""
+    cursor = new.execute("SELECT * FROM cascade_sessions WHERE rowid = ?", (rowid,))
+    columns = [name for name, *_ in cursor.description]
+    row = dict(zip(columns, cursor.fetchone(), strict=True)) | {"definition_digest": None}
+    new.execute("DELETE FROM cascade_sessions WHERE rowid = ?", (rowid,))
+    marks = ", ".join("?" * len(columns))
+    words = f"INSERT INTO cascade_sessions ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+    new.execute(words, tuple(row.values()))

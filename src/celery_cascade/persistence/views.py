@@ -145,12 +145,13 @@ def _conditions(wanted: SessionFilter) -> list[Any]:
     return found
 
 
-def definition_of(db: Database, digest: str) -> Row:
+def definition_of(db: Database, digest: str | None) -> Row:
     """The stored definition: cascade id, format, body. Raises StoreError: it is lost."""
     with db.read() as conn:
         row = conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one_or_none()
     if row is None:
-        raise StoreError(f"the definition {digest[:12]}… is not in the store", hint="Look at it with: cascade doctor")
+        which = "of the session" if digest is None else f"{digest[:12]}…"
+        raise StoreError(f"the definition {which} is not in the store", hint="Look at it with: cascade doctor")
     return row
 
 

@@ -31,7 +31,8 @@ def check_restorable(runtime: Runtime, row: Row) -> None:
     if why is not None:
         raise NotResumable(
             f"Failed to restore session {session_id}: {why}",
-            hint=f"Nothing of it was changed. Put the value right with a SQL client, then: cascade resume {session_id}\n"
+            hint="Nothing of it was changed. Put the value right with a SQL client,\n"
+            f"then: cascade resume {session_id}\n"
             f"or end it: cascade cancel {session_id}\n"
             "and start it anew with the same inputs",
         )
