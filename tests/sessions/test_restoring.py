@@ -120,6 +120,6 @@ def test_doctor_finds_unreadable_values_on_every_database(any_kit: Kit) -> None:
     hurt = any_kit.run("a", "b")
     any_kit.sql("UPDATE session_steps SET output = 'x' WHERE session_id = :id AND step = 'b'", id=hurt.id)
     mine = [str(bad) for bad in any_kit.store.unreadable(limit=1000) if bad.session == hurt.id]
-    assert mine == [f"session {hurt.id} step 'b': session_steps.output is no JSON"]
+    assert mine == [f"session {hurt.id}: step 'b': session_steps.output is no JSON"]
     assert len(any_kit.store.unreadable(limit=1)) == 1
     any_kit.sql("UPDATE session_steps SET output = '1' WHERE session_id = :id AND step = 'b'", id=hurt.id)

@@ -80,8 +80,8 @@ def _tables(runtime: Runtime, database: Database) -> list[str]:
     except SchemaOutOfDate:
         if not (runtime.embedded_store or runtime.config.auto_migrate):
             return []
-        lost = migrate.missing(database)
-        executed = _attempt(lambda: migrate.upgrade(database, beside_others=not runtime.embedded_store))
+        lost = migrate.missing(database) if migrate.current(database) is not None else []
+        executed = _attempt(lambda: migrate.upgrade(database, by_itself=not lost))
         if executed:
             done.append(f"{'Migrated' if existed else 'Made'} the store {database.shown}: {', '.join(executed)}")
         elif executed is not None:

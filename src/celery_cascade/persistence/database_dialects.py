@@ -32,6 +32,7 @@ _FAMILIES: dict[str, Family] = {
 # mysql+pymysql speaks to both servers and finds out which; mariadb+pymysql refuses MySQL.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _DRIVERS["mariadb"] = _DRIVERS["mysql"]
+_LEAVE_OUT = "Or leave it out (and CELERY_CASCADE_DATABASE_URL): the store is SQLite beside your app then"
 _CONNECT_TIMEOUT = 10  # seconds; psycopg's own default is for ever
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
 _OLDEST_SQLITE = (3, 35)  # RETURNING
@@ -48,11 +49,14 @@ def read_url(text: str) -> tuple[URL, Family]:
     except ArgumentError:
         raise ConfigError(
             "cascade_database_url cannot be read as a URL; "
-            "it looks like sqlite:////path/to/file, postgresql://user@host/name or mysql://user@host/name"
+            "it looks like sqlite:////path/to/file, postgresql://user@host/name or mysql://user@host/name",
+            hint=_LEAVE_OUT,
         ) from None
     backend = url.drivername.partition("+")[0]
     if backend not in _FAMILIES:
-        raise ConfigError(f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb")
+        raise ConfigError(
+            f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb", hint=_LEAVE_OUT
+        )
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), _FAMILIES[backend]
 
 

@@ -27,13 +27,14 @@ _MYSQL_LOCK = "concat('cascade_migrate_', md5(database()))"
 _PATIENCE = 60  # seconds to wait for another process's migration on MySQL
 
 
-def upgrade(database: Database, revision: str = "head", *, beside_others: bool = True) -> list[str]:
+def upgrade(database: Database, revision: str = "head", *, by_itself: bool = False) -> list[str]:
     """Bring the tables to a revision. Processes that do it at once take turns; those that come second do nothing.
 
     Args:
         database: whose tables.
         revision: which; Alembic's words.
-        beside_others: False refuses a database that holds tables of other programs and none of ours yet.
+        by_itself: nobody has asked for it, so that it refuses what somebody should look at: tables that were dropped,
+            and a database that holds tables of other programs and none of ours yet.
 
     Returns:
         The revisions that this call executed, oldest first; empty when there was nothing to do.
@@ -47,10 +48,12 @@ def upgrade(database: Database, revision: str = "head", *, beside_others: bool =
     found = current(database)
     if found is not None:
         _check_known(database, found)
-    elif not beside_others:
+    elif by_itself:
         _refuse_strangers(database)
     if found == HEAD and revision in ("head", HEAD):
         lost = missing(database)
+        if lost and by_itself:
+            raise _lacking(database, lost)
         if lost:
             _locked(database, lambda connection: _make_again(connection, database.schema, lost))
             logger.warning("[cascade] made again in %s, empty: %s", database.shown, ", ".join(lost))
@@ -124,10 +127,7 @@ def check(database: Database) -> None:
         )
     lost = missing(database)
     if lost:
-        raise SchemaOutOfDate(
-            f"the store {database.shown} lacks {', '.join(lost)}, although it is at revision {found}",
-            hint=f"Restore a backup, or make them again, empty: {_REMEDY[0].lower()}{_REMEDY[1:]}",
-        )
+        raise _lacking(database, lost)
 
 
 def sql(database: Database, revision: str = "head") -> str:
@@ -159,14 +159,21 @@ def store_id(database: Database) -> str:
     return found
 
 
+def _lacking(database: Database, lost: list[str]) -> SchemaOutOfDate:
+    return SchemaOutOfDate(
+        f"the store {database.shown} lacks {', '.join(lost)}, which somebody has dropped",
+        hint=f"Restore a backup; or make them again, empty:\n{_REMEDY}",
+    )
+
+
 def _refuse_strangers(database: Database) -> None:
     others = strangers(database)
     if others:
         names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise SchemaOutOfDate(
             f"the store {database.shown} has tables of another program ({names}) and none of celery-cascade",
-            hint=f"Set cascade_database_url, cascade_home or CELERY_CASCADE_HOME to a place of its own;\n"
-            f"to keep ours beside them: {_REMEDY[0].lower()}{_REMEDY[1:]}",
+            hint="Set cascade_database_url, cascade_home or CELERY_CASCADE_HOME to a place of its own;\n"
+            f"or, to keep ours beside them:\n{_REMEDY}",
         )
 
 

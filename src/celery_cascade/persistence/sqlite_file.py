@@ -73,15 +73,19 @@ def why_not_opened(path: Path) -> str:
     folder = path.parent
     if not folder.exists():
         return f"its folder {folder} is gone; a restart makes it anew"
-    if not os.access(folder, os.X_OK):
+    if not _may(folder, os.X_OK):
         return f"this user may not enter the folder {folder}"
-    if path.exists() and not os.access(path, os.R_OK):
+    if path.exists() and not _may(path, os.R_OK):
         return "this user may not read it"
-    if path.exists() and not os.access(path, os.W_OK):
+    if path.exists() and not _may(path, os.W_OK):
         return "this user may not write it"
-    if not os.access(folder, os.W_OK):
+    if not _may(folder, os.W_OK):
         return f"this user may not write in the folder {folder}"
     return ""
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def holders(path: Path) -> str:

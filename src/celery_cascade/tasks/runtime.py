@@ -160,7 +160,7 @@ class Runtime:
         database = self.open_database()
         try:
             if self.embedded_store or self.config.auto_migrate:
-                migrate.upgrade(database, beside_others=not self.embedded_store)
+                migrate.upgrade(database, by_itself=self.embedded_store)
             else:
                 migrate.check(database)
             self._store_id = migrate.store_id(database)
