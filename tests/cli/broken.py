@@ -76,7 +76,7 @@ class Morning:
             pytest.skip("only root can become somebody else")
         self.folder.chmod(0o755)
         for parent in self.folder.parents:
-            if parent != Path("/tmp") and parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):  # noqa: S108
+            if parent != Path("/tmp") and parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
                 parent.chmod(0o755)
         os.seteuid(NOBODY)
         self.leave.append(lambda: os.seteuid(0))
@@ -235,7 +235,7 @@ def away(day: Morning) -> Project:
 def postgresql_user(day: Morning) -> Project:
     return day.make(
         cascade_database_url=_changed(day, "postgresql", username="shop", password="canary", database="shop")
-    )  # noqa: S106
+    )
 
 
 @case("PostgreSQL: no such database", code=7, marks=("postgresql",))
@@ -245,7 +245,7 @@ def postgresql_database(day: Morning) -> Project:
 
 @case("MariaDB: wrong password", code=69, marks=("mariadb",))
 def mariadb_password(day: Morning) -> Project:
-    return day.make(cascade_database_url=_changed(day, "mariadb", username="shop", password="canary", database="shop"))  # noqa: S106
+    return day.make(cascade_database_url=_changed(day, "mariadb", username="shop", password="canary", database="shop"))
 
 
 @case("MariaDB: no such database", code=7, marks=("mariadb",))

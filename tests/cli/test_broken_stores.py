@@ -1,4 +1,4 @@
-"""Each broken store: what start, worker, `ls` and `doctor` say, with which exit code; docs/broken-stores.md says the same.
+"""Each broken store: what start, worker, `ls` and `doctor` say, and the exit code; docs/broken-stores.md says the same.
 
 To write the page's table anew: CASCADE_WRITE_DOCS=1 pytest tests/cli/test_broken_stores.py
 """

@@ -78,3 +78,12 @@ def test_a_database_of_another_program_is_told_by_its_tables(database) -> None:
         migrate.check(database)
     migrate.upgrade(database)
     migrate.check(database)
+
+
+def test_a_store_whose_tables_were_dropped_by_hand_can_be_migrated_again(database) -> None:
+    """R56: the rollback by DROP TABLE, the table of revisions included."""
+    migrate.upgrade(database)
+    children_first = [table.name for table in reversed(Base.metadata.sorted_tables)]
+    drop(database, *schema.VIEWS, *children_first, schema.VERSION_TABLE)
+    assert migrate.upgrade(database) == list(schema.REVISIONS)
+    migrate.check(database)

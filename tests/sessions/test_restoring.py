@@ -73,7 +73,7 @@ def test_a_definition_whose_bytes_were_changed_is_not_run(kit: Kit, make_kit: An
     kit.sql("UPDATE cascade_definitions SET body = CAST(replace(body, 'broken', 'echo') AS BLOB)")
     later = make_kit(kit.url)
     before = everything(kit, failed.id)
-    with pytest.raises(NotResumable, match="Failed to restore.*changed or damaged: its sha256"):
+    with pytest.raises(NotResumable, match=r"Failed to restore.*changed or damaged: its sha256"):
         later.cascades.session(failed.id).resume()
     assert everything(kit, failed.id) == before
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, inspect, select, text
@@ -209,11 +210,10 @@ def _locked(database: Database, work: Any) -> list[str]:
 
 def _make_again(connection: Connection, schema: str | None, lost: list[str]) -> list[str]:
     """The tables as the models say, which a test holds to be what the migrations make; then views and triggers."""
-    from celery_cascade.migrations import initial_sql
-
+    initial_sql = _initial_sql()
     if len(lost) == len(TABLES):  # there is nothing to lean on: begin anew
         connection.execute(text(f"DELETE FROM {VERSION_TABLE}"))  # noqa: S608
-        return _run(connection, schema, "upgrade", "head")
+        return _upgrade_on(connection, schema, "head")
     dialect = connection.dialect
     for view in VIEWS:
         connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
@@ -223,6 +223,11 @@ def _make_again(connection: Connection, schema: str | None, lost: list[str]) -> 
     for statement in initial_sql.made_again(dialect, lost):
         connection.execute(initial_sql.literal(statement))
     return []
+
+
+def _initial_sql() -> Any:
+    """By name, as Alembic loads migrations: they stand above this module."""
+    return import_module("celery_cascade.migrations.initial_sql")
 
 
 def _upgrade_on(connection: Connection, schema: str | None, revision: str) -> list[str]:
@@ -245,6 +250,10 @@ def _refuse_others(connection: Connection) -> None:
             hint="If it is another application's, give celery-cascade a database of its own; "
             f"if it is ours, restore {VERSION_TABLE} from a backup",
         )
+    if not stamped:  # whoever drops the tables by hand (R56) leaves PostgreSQL's functions behind
+        initial_sql = _initial_sql()
+        for statement in initial_sql.drop_functions(connection.dialect):
+            connection.execute(initial_sql.literal(statement))
 
 
 def _clear_half_made(connection: Connection) -> None:

@@ -33,7 +33,7 @@ class _SqliteMoment(sqlite.DATETIME):
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
-        parse = super().result_processor(dialect, coltype)
+        parse: Any = super().result_processor(dialect, coltype)
 
         def read(value: Any) -> Any:
             try:

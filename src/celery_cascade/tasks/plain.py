@@ -58,7 +58,8 @@ class _Walk:
         decision = advance(self._plan, self._facts, event)
         if isinstance(event, Ended):
             self._outputs[event.step] = event.output
-        for outcome in (*decision.fail, *decision.skip, *decision.queue):
+        outcomes: list[Queue | Skip | Fail] = [*decision.fail, *decision.skip, *decision.queue]
+        for outcome in outcomes:
             self._take(outcome)
         for join, arrivals in decision.arrive.items():
             self._left[join] -= arrivals
