@@ -1,4 +1,4 @@
-"""Stores that are broken, one function each: what a user finds on a bad morning. docs/broken-stores.md is made of it."""
+"""Stores that are broken, one function each: a row of docs/broken-stores.md each."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, inspect, select, text
 from celery_cascade.errors import ConfigError, SchemaOutOfDate, StoreError, StoreUnavailable
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base, Meta
-from celery_cascade.persistence.schema import HEAD, OUR_TABLES, REVISIONS, TABLES, VERSION_TABLE, VIEWS
+from celery_cascade.persistence.schema import HEAD, REVISIONS, TABLES, VERSION_TABLE, VIEWS
+from celery_cascade.persistence.surroundings import foreign_tables
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -91,12 +92,6 @@ def _missing(connection: Connection) -> list[str]:
     return [name for name in TABLES if name not in there]
 
 
-def strangers(database: Database) -> list[str]:
-    """Tables of other programs in the same database."""
-    with database.read() as connection:
-        return sorted(set(inspect(connection).get_table_names()) - OUR_TABLES)
-
-
 def head() -> str:
     """The revision that this code needs."""
     return HEAD
@@ -168,7 +163,7 @@ def _lacking(database: Database, lost: list[str]) -> SchemaOutOfDate:
 
 
 def _refuse_strangers(database: Database) -> None:
-    others = strangers(database)
+    others = foreign_tables(database)
     if others:
         names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise SchemaOutOfDate(

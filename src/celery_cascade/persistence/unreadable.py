@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, func, select
 
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.surroundings import lacks_json
 from celery_cascade.persistence.tables import attempts, definitions, heads, messages, sessions, signals, steps
 
-#: Rows of a table that PostgreSQL is asked for: it cannot say itself which text is JSON before version 16.
+#: Rows of a table that are looked at where the database cannot say which text is JSON (PostgreSQL before 16).
 MOST = 20_000
 
 _STEP = ("session_id", "step")
@@ -45,29 +46,31 @@ class Unreadable:
 def unreadable(db: Database, limit: int = 20) -> list[Unreadable]:
     """The first of them; empty if there are none."""
     found: list[Unreadable] = []
+    by_itself = db.family == "mysql" or (db.family == "sqlite" and not lacks_json(db))
     with db.read() as connection:
-        for value in _all(connection, db.family, limit):
+        for value in _all(connection, by_itself, limit):
             found.append(value)
             if len(found) >= limit:
                 break
     return found
 
 
-def _all(connection: Connection, family: str, limit: int) -> Iterator[Unreadable]:
+def _all(connection: Connection, by_itself: bool, limit: int) -> Iterator[Unreadable]:
     for table, keys, columns in _JSON:
         for name in columns:
-            yield from _bad_json(connection, family, table.c[name], [table.c[key] for key in keys], limit)
+            yield from _bad_json(connection, by_itself, table.c[name], [table.c[key] for key in keys], limit)
     for row in connection.execute(select(definitions.c.digest, definitions.c.body, definitions.c.cascade_id)):
         if hashlib.sha256(bytes(row.body)).hexdigest() != row.digest:
             yield Unreadable("cascade_definitions", "body", None, None, f"of {row.cascade_id!r} was changed or damaged")
 
 
 def _bad_json(
-    connection: Connection, family: str, column: Column[Any], keys: Sequence[Column[Any]], limit: int
+    connection: Connection, by_itself: bool, column: Column[Any], keys: Sequence[Column[Any]], limit: int
 ) -> Iterator[Unreadable]:
-    if family == "postgresql":
-        if column.name in ("context_variables", "plan_data"):  # its own type, which takes nothing else
-            return
+    """`by_itself`: the database can say which text is JSON."""
+    if not by_itself:
+        if connection.dialect.name == "postgresql" and column.name in ("context_variables", "plan_data"):
+            return  # a type of its own, which takes nothing else
         statement = select(*keys, column).where(column.is_not(None)).limit(MOST)
         rows = [row for row in connection.execute(statement) if not _is_json(row[-1])][:limit]
     else:
