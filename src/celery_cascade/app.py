@@ -22,6 +22,7 @@ from celery_cascade.persistence.orm_session import StoreSession, db_session
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions import capture
 from celery_cascade.sessions.ids import check_text, look_up_id, words_of
+from celery_cascade.sessions.plain import start_plain, store_usable
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
@@ -192,6 +193,8 @@ class Cascades:
     def start_with(self, target: Target, inputs: Mapping[str, Any] | None, options: StartOptions) -> Session:
         """`start` with the options as one object."""
         refuse_unsafe_broker(self.app)
+        if not store_usable(self.runtime):
+            return start_plain(self.runtime, target, inputs, options)
         return Session(self.runtime, start(self.runtime, target, inputs, options))
 
     def run(self, target: Target, inputs: Mapping[str, Any] | None = None, **options: Any) -> Session:
@@ -199,7 +202,10 @@ class Cascades:
 
         Called again with the same `session_id` after a crash it goes on where it was.
         """
-        return Session(self.runtime, start(self.runtime, target, inputs, start_options(**options), here=True))
+        given = start_options(**options)
+        if not store_usable(self.runtime):
+            return start_plain(self.runtime, target, inputs, given, here=True)
+        return Session(self.runtime, start(self.runtime, target, inputs, given, here=True))
 
     def register(self, target: str | os.PathLike[str]) -> str:
         """Let `celery_cascade.start` and the command line start this file by its cascade id; returns the id."""

@@ -131,9 +131,19 @@ class PayloadTooLarge(CascadeError):
 
 
 class StoreUnavailable(CascadeError):
-    """The database does not answer."""
+    """The database does not answer, or cannot be used as things are.
+
+    Args:
+        message, hint: as for every error.
+        lasting: waiting will not help (a wrong password, a folder that cannot be written): who has begun nothing yet
+            is told at once. A finished step waits all the same: somebody may mend it.
+    """
 
     exit_code = 69
+
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
 
 
 class BrokerUnavailable(CascadeError):
@@ -146,6 +156,10 @@ class StoreError(CascadeError):
     """The store is there but not usable: not migrated, of another version, or corrupt."""
 
     exit_code = 7
+
+
+class StoreDamaged(StoreError):
+    """The SQLite file of the store is damaged. Nothing is written to it any more (D4)."""
 
 
 class SchemaOutOfDate(StoreError):

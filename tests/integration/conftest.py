@@ -1,4 +1,4 @@
-"""The stacks that every test of a whole system runs on: the three of `support.stacks.DEFAULT`, or those of `--stack`."""
+"""The stacks that every test of a whole system runs on: the three of `support.stacks.DEFAULT`, or `--stack`'s."""
 
 from __future__ import annotations
 

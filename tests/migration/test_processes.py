@@ -155,11 +155,12 @@ def test_migration_that_died_half_way_starts_over_where_ddl_cannot_be_undone(mar
 def test_failed_migration_leaves_nothing_where_ddl_can_be_undone(family, request):
     database = Database(request.getfixturevalue(f"{family}_url"))
     with database.autocommit() as connection:
-        connection.exec_driver_sql("CREATE TABLE session_mappings (hosts_own INTEGER)")
+        connection.exec_driver_sql("CREATE TABLE hosts_own (number INTEGER)")
+        connection.exec_driver_sql("CREATE INDEX ix_session_mappings_session_id ON hosts_own (number)")
     with pytest.raises(sa.exc.DBAPIError):
         migrate.upgrade(database)
     with database.read() as connection:
-        assert sa.inspect(connection).get_table_names() == ["session_mappings"]
+        assert sa.inspect(connection).get_table_names() == ["hosts_own"]
     database.dispose()
 
 

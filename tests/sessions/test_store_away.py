@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import event
 
 from celery_cascade.errors import StoreUnavailable
 from celery_cascade.persistence.store import Store
@@ -109,3 +110,28 @@ def test_a_soft_limit_in_the_middle_of_a_claim_leaves_nothing_to_commit_later(
     kit.deliver()
     assert session.result(timeout=0) == 1
     assert kit.ran == ["a/2"]
+
+
+def test_a_step_that_ends_on_a_full_disk_is_written_when_there_is_room(kit: Kit) -> None:
+    """R122: SQLITE_FULL; told with the folder, and nothing is lost."""
+
+    @kit.task("large")
+    def large() -> str:
+        limit(room=0)
+        threading.Timer(0.5, limit, kwargs={"room": 1000}).start()
+        return "x" * 100_000
+
+    def limit(room: int) -> None:
+        for connection in {id(record): record for record in seen}.values():
+            (count,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {count + room}")
+
+    seen: list[Any] = []
+    session = kit.start({"id": "a", "task": "large"})
+    engine = kit.store.database._own
+    event.listen(engine, "checkout", lambda connection, *_: seen.append(connection))
+    with kit.store.database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    kit.deliver()
+    assert session.result(timeout=0) == "x" * 100_000
+    assert kit.ran == ["a/1"]

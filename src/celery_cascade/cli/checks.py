@@ -17,15 +17,16 @@ from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
 from celery_cascade.config import doubts_in, problems_in
 from celery_cascade.errors import CascadeError, ConfigError
-from celery_cascade.persistence import migrate, surroundings
+from celery_cascade.persistence import migrate, sqlite_file, surroundings
 from celery_cascade.persistence.rows import WorkerRow
+from celery_cascade.persistence.store import Store
 from celery_cascade.tasks.guard import unguarded
 from celery_cascade.tasks.runtime import Runtime
 
 State = Literal["ok", "warning", "error"]
 #: Seconds that the broker has to answer, and other workers to say what they consume.
 PATIENCE = 3.0
-_WHERE = "Is it running, and is cascade_database_url (or CELERY_CASCADE_DATABASE_URL) where it is?"
+_NO_TASKS = "Import the modules that define them, or set `include` of the Celery app"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,45 @@ def settings(runtime: Runtime) -> list[Check]:
 
 
 def store(runtime: Runtime) -> list[Check]:
-    """Whether the database answers and has our tables (R51)."""
+    """Whether the database answers, has our tables (R51), and is sound."""
     try:
         found = runtime.store
-        found.now()
+        found.probe()
+        counts, file = found.open_counts(), found.database.file
     except CascadeError as error:
         code = error.exit_code if error.exit_code in (STORE, UNREACHABLE) else USAGE
-        hint = _WHERE if code == UNREACHABLE else error.hint
-        return [Check(name="store", message=error.message, hint=hint, state="error", code=code)]
-    counts = found.open_counts()
+        return [Check(name="store", message=error.message, hint=_cure(error), state="error", code=code)]
+    damage = [] if file is None else sqlite_file.damage(file)
+    if damage:
+        said = f"the store {found.database.shown} is damaged: {damage[0]}"
+        return [Check(name="store", message=said, hint="Run: cascade doctor --fix", state="error", code=STORE)]
     told = f"DB OK: {found.database.shown}, schema {migrate.head()}, {counted(sum(counts.values()), 'session')}"
-    return [Check(name="store", message=f"{told}, store id {runtime.store_id}")]
+    return [Check(name="store", message=f"{told}, store id {runtime.store_id}"), *values(found)]
+
+
+def _cure(error: CascadeError) -> str:
+    """The hint without "ask doctor": this is doctor."""
+    lines = [line for line in error.hint.splitlines() if not line.endswith("with: cascade doctor")]
+    return "\n".join(lines)
+
+
+def values(found: Store) -> list[Check]:
+    """Stored values that cannot be read (R121); none is no news."""
+    bad = found.unreadable()
+    if not bad:
+        return []
+    told = "; ".join(str(value) for value in bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+    session = next((value.session for value in bad if value.session), None) or "ID"
+    return [
+        Check(
+            name="values",
+            message=f"{counted(len(bad), 'stored value')} cannot be read: {told}",
+            hint=f"All other sessions go on. Put the value right with a SQL client, then: cascade resume {session}\n"
+            f"or end that session: cascade cancel {session}",
+            state="error",
+            code=STORE,
+        )
+    ]
 
 
 def around(runtime: Runtime) -> list[Check]:
@@ -194,11 +223,18 @@ def workers(runtime: Runtime, found: Iterable[WorkerRow], caller: Caller) -> lis
     return told
 
 
+def own_tasks(runtime: Runtime) -> list[str]:
+    """The tasks that a cascade file may name, without Celery's and ours."""
+    return sorted(name for name in runtime.app.tasks if not name.startswith(("celery.", "celery_cascade.")))
+
+
 def guard(runtime: Runtime) -> list[Check]:
     """Whether every task would be recognised when it runs as a step."""
     bare = unguarded(runtime.app)
     if not bare:
-        return [Check(name="guard", message=f"all {counted(len(runtime.app.tasks), 'registered task')} are guarded")]
+        count = len(own_tasks(runtime))
+        told = "no task is registered yet" if not count else f"{counted(count, 'task')}, each of them guarded"
+        return [Check(name="guard", message=told, state="ok" if count else "warning", hint="" if count else _NO_TASKS)]
     return [
         Check(
             name="guard",

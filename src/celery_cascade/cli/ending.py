@@ -11,6 +11,7 @@ import click
 from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say
+from celery_cascade.sessions.plain import PlainResult, PlainRun
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus, SuspendReason
 
@@ -57,6 +58,20 @@ def say_not_repeated(done: str) -> None:
     """After a resume: what is done and stays done (R161); the words of `not_repeated`, asked for before it."""
     if done:
         say(f"Not repeated: {done}.")
+
+
+def conclude_plain(run: PlainRun) -> NoReturn:
+    """The store is missing and need not be there: an output if it ran here, else there is nothing to follow."""
+    as_json = is_json(click.get_current_context())
+    if isinstance(run, PlainResult):
+        output = run.result()
+        out_json({"durable": False, "output": output}) if as_json else out(
+            json.dumps(output, ensure_ascii=False, indent=2)
+        )
+    else:
+        say(f"Sent as one plain task, of which nothing is kept: {run.id}")
+        out_json({"durable": False, "task_id": run.id}) if as_json else out(run.id)
+    raise click.exceptions.Exit(DONE)
 
 
 def why(error: Mapping[str, Any]) -> str:

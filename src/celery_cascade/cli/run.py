@@ -14,7 +14,7 @@ import click
 from celery_cascade.app import Cascades
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.ending import conclude, detached, say_not_repeated
+from celery_cascade.cli.ending import conclude, conclude_plain, detached, say_not_repeated
 from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import run_here
@@ -25,8 +25,10 @@ from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import DefinitionError, UsageError
 from celery_cascade.sessions.ids import check_session_id, new_session_id
+from celery_cascade.sessions.plain import start_plain
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, read_target, start
+from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
 from celery_cascade.tasks.publish import driving
@@ -74,6 +76,8 @@ def run(
     source = _source(cascades, file)
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
     options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
+    if not store_usable(cascades.runtime):
+        conclude_plain(start_plain(cascades.runtime, source, inputs, options, here=local))
     if local or cascades.app.conf.task_always_eager:
         _run_here(cascades.runtime, source, inputs, options)
     done = _done_of(cascades.runtime, session_id)

@@ -62,6 +62,14 @@ class CascadeConfig:
         without="`cascade migrate up` is needed once a release; until then workers and starts refuse, and say so. "
         "The embedded SQLite always migrates itself.",
     )
+    store_required: bool = setting(
+        True,
+        "flag",
+        doc="Whether a start is refused while the store is missing, out of date or unreachable.",
+        change="work must go on without its store, even though it is not durable then: one warning a process, and the "
+        "steps of a start run in one plain task of which nothing is kept; see docs/broken-stores.md.",
+        without="A start that cannot be durable raises, with the remedy; a worker without its store does not start.",
+    )
     heartbeat_interval: float = setting(
         5.0,
         "seconds",

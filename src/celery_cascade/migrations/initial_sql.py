@@ -6,6 +6,7 @@ Frozen with that revision: later ones replace views and triggers, they do not ed
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from alembic import op
@@ -71,7 +72,7 @@ _NO_TRIGGER_RIGHT = 1419  # MySQL with a binary log, for users without SUPER
 def run(statement: str) -> None:
     """Execute DDL as it is written: no `%` or `:` in it means anything to us."""
     try:
-        op.execute(_literal(statement))
+        op.execute(literal(statement))
     except DBAPIError as error:
         if getattr(error.orig, "args", (None,))[0] != _NO_TRIGGER_RIGHT:
             raise
@@ -113,13 +114,21 @@ def drop(dialect: Any) -> list[str]:
     return [f"DROP VIEW IF EXISTS {view}" for view in VIEWS] + triggers
 
 
+def made_again(dialect: Any, tables: Collection[str]) -> list[str]:
+    """What belongs to tables that were dropped by hand: their triggers, and the views."""
+    functions = _PG_FUNCTIONS if dialect.name == "postgresql" else []
+    lost = [_guard(dialect.name, table) for table in IMMUTABLE if table in tables]
+    return [*functions, *lost, *(view for view in views(dialect) if view != _PG_AS_TEXT)]
+
+
 def drop_functions(dialect: Any) -> list[str]:
     if dialect.name != "postgresql":
         return []
     return ["DROP FUNCTION IF EXISTS cascade_refuse_update()", "DROP FUNCTION IF EXISTS cascade_as_text(bytea)"]
 
 
-def _literal(statement: str) -> Any:
+def literal(statement: str) -> Any:
+    """The statement as it is written: no `:` in it is a parameter."""
     from sqlalchemy import text
 
     return text(statement.replace("\\", "\\\\").replace(":", "\\:"))
@@ -159,6 +168,9 @@ EXCEPTION WHEN OTHERS THEN
     RETURN encode(body, 'escape');
 END $$
 """
+
+#: For tables that are made again: the functions may be there still.
+_PG_FUNCTIONS = [words.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for words in (_PG_REFUSE, _PG_AS_TEXT)]
 
 _PG_SESSIONS = """
 CREATE VIEW cascade_sessions_full AS

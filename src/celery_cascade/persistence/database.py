@@ -22,8 +22,10 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, crea
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from celery_cascade.config.contradictions import schema_problem
-from celery_cascade.errors import ConfigError
+from celery_cascade.errors import CascadeError, ConfigError, StoreDamaged
 from celery_cascade.persistence import database_dialects as dialects
+from celery_cascade.persistence import database_words as words
+from celery_cascade.persistence import sqlite_file
 from celery_cascade.persistence.database_errors import Trouble, is_database_error, translated, trouble
 
 T = TypeVar("T")
@@ -80,11 +82,14 @@ class Database:
         self.busy_timeout = busy_timeout
         self.null_pool = null_pool
         self.memory = dialects.is_memory(self.url)
+        self.file = sqlite_file.path_of(self.url)  #: of an SQLite store
+        self._looked_at = False
+        self._damaged: tuple[tuple[int, int] | None, str] | None = None
         # One engine a process. Those of ancestors stay here untouched for as long as the child lives: closing one
         # of their connections, or letting it be collected, would speak on a socket that the parent uses.
         self._engines: dict[tuple[int, int], Engine] = {}
         self._turn: AbstractContextManager[Any] = RLock() if self.memory else nullcontext()
-        dialects.check_driver(self.family)
+        dialects.check_driver(self.url, self.family)
         if self.family == "sqlite" and not self.memory:
             _SQLITE.add(self)
 
@@ -123,7 +128,7 @@ class Database:
                 yield connection
             except BaseException as error:
                 self._distrust(connection, error)
-                ours = translated(error, self.url)
+                ours = self._told(error)
                 if ours is None:
                     raise
                 raise ours from error
@@ -180,7 +185,7 @@ class Database:
                 elif kind is Trouble.BUSY and tries < TRIES and time.monotonic() < give_up_at:
                     time.sleep(_pause(tries))
                 else:
-                    ours = translated(error, self.url)
+                    ours = self._told(error)
                     if ours is None:
                         raise
                     raise ours from error
@@ -207,10 +212,11 @@ class Database:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
+        self._check_sound()
         try:
             connection = self._own.connect()
         except SQLAlchemyError as error:
-            ours = translated(error, self.url, connecting=True)
+            ours = self._told(error, connecting=True)
             if ours is None or trouble(error) is Trouble.BUSY:
                 raise
             raise ours from error
@@ -243,7 +249,8 @@ class Database:
             options = {"poolclass": StaticPool}
         elif self.null_pool:
             options = {"poolclass": NullPool}
-        dialects.make_folder(self.url)
+        self._make_folder()
+        self._refuse_damage()
         try:
             engine = create_engine(
                 self.url,
@@ -255,7 +262,7 @@ class Database:
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"the driver for {self.shown} is not installed ({error.name})",
-                hint=f"Run: pip install 'celery-cascade[{dialects.EXTRA[self.family]}]'",
+                hint=f"Run: pip install {dialects.package_of(self.url, self.family, error.name)}",
             ) from error
         if self.family == "mysql":
             dialects.spare_rollbacks(engine.dialect)
@@ -263,9 +270,46 @@ class Database:
         if not self.memory and not self.null_pool:
             event.listen(engine, "checkin", _note_idle)
             event.listen(engine, "checkout", _ask_idle(engine))
+            if self.file is not None:
+                event.listen(engine, "checkout", _ask_moved(self.file))
         return engine
 
-    def _prepare(self, connection: Any, _record: Any) -> None:
+    def _make_folder(self) -> None:
+        """The folder of an SQLite file is made on first use (R92)."""
+        if self.file is not None:
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise words.no_folder(self.url, error) from error
+
+    def _refuse_damage(self) -> None:
+        """A damaged file is never opened for writing (D4). A child trusts what its parent has looked at."""
+        if self.file is None or self._looked_at:
+            return
+        found = sqlite_file.damage(self.file, largest=sqlite_file.LOOKED_THROUGH)
+        if found:
+            self._damaged = (sqlite_file.identity(self.file), found[0])
+            self._check_sound()
+        self._looked_at = True
+
+    def _check_sound(self) -> None:
+        """Refuse a file in which damage was seen, until another one stands in its place."""
+        if self._damaged is None or self.file is None:
+            return
+        which, said = self._damaged
+        if sqlite_file.identity(self.file) == which:
+            raise words.damaged(self.url, said)
+        self._damaged, self._looked_at = None, False
+        self.dispose()
+
+    def _told(self, error: BaseException, *, connecting: bool = False) -> CascadeError | None:
+        """Our error for one of the driver's; damage is remembered."""
+        ours = translated(error, self.url, connecting=connecting)
+        if isinstance(ours, StoreDamaged) and self.file is not None:
+            self._damaged = (sqlite_file.identity(self.file), str(getattr(error, "orig", error)))
+        return ours
+
+    def _prepare(self, connection: Any, record: Any) -> None:
         try:
             dialects.prepare(
                 connection, self.family, memory=self.memory, busy_timeout=self.busy_timeout, schema=self.schema
@@ -273,6 +317,20 @@ class Database:
         except BaseException:
             connection.close()  # nobody else knows of it yet
             raise
+        if self.file is not None:
+            record.info["file"] = sqlite_file.identity(self.file)
+
+
+def _ask_moved(path: Path) -> Callable[[Any, Any, Any], None]:
+    """A file that was moved aside or replaced (`doctor --fix`, a restored backup): its old connections write to what
+    nobody reads any more. The question costs a microsecond.
+    """
+
+    def ask(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info.get("file") != sqlite_file.identity(path):
+            raise DisconnectionError(f"another file stands at {path}")
+
+    return ask
 
 
 def _pause(tries: int) -> float:

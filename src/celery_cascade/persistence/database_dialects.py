@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from celery_cascade.errors import ConfigError, StoreUnavailable
+from celery_cascade.errors import ConfigError
 
 Family = Literal["sqlite", "postgresql", "mysql"]
 
@@ -33,6 +33,7 @@ _FAMILIES: dict[str, Family] = {
 # mysql+pymysql speaks to both servers and finds out which; mariadb+pymysql refuses MySQL.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _DRIVERS["mariadb"] = _DRIVERS["mysql"]
+_LEAVE_OUT = "Or leave it out (and CELERY_CASCADE_DATABASE_URL): the store is SQLite beside your app then"
 _CONNECT_TIMEOUT = 10  # seconds; psycopg's own default is for ever
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
 _OLDEST_SQLITE = (3, 35)  # RETURNING
@@ -53,11 +54,14 @@ def read_url(text: str | Path) -> tuple[URL, Family]:
     except ArgumentError:
         raise ConfigError(
             "cascade_database_url cannot be read as a URL; "
-            "it looks like sqlite:////path/to/file, postgresql://user@host/name or mysql://user@host/name"
+            "it looks like sqlite:////path/to/file, postgresql://user@host/name or mysql://user@host/name",
+            hint=_LEAVE_OUT,
         ) from None
     backend = url.drivername.partition("+")[0]
     if backend not in _FAMILIES:
-        raise ConfigError(f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb")
+        raise ConfigError(
+            f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb", hint=_LEAVE_OUT
+        )
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), _FAMILIES[backend]
 
 
@@ -116,35 +120,34 @@ def _given_options(url: URL) -> str:
     return given if isinstance(given, str) else " ".join(given)
 
 
-def make_folder(url: URL) -> None:
-    """Make the folder of an SQLite file (R92).
+def check_driver(url: URL, family: Family) -> None:
+    """Refuse a driver that nobody knows or that is for asyncio, and an SQLite library that is too old.
 
     Raises:
-        StoreUnavailable: it cannot be made; names the path (R122).
+        ConfigError: it cannot do what we need.
     """
-    if is_memory(url) or url.database is None or url.database.startswith("file:"):
-        return
-    folder = Path(url.database).parent
+    ours = f"Leave the driver out to get ours: {family}://…"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the folder {folder} of the store cannot be made: {error.strerror}",
-            hint="Give this user the right to write there, or set CELERY_CASCADE_HOME to another folder",
-        ) from error
-
-
-def check_driver(family: Family) -> None:
-    """Refuse an SQLite library that is too old.
-
-    Raises:
-        ConfigError: it cannot do what our statements need.
-    """
+        dialect = url.get_dialect()
+    except NoSuchModuleError:
+        raise ConfigError(f"cascade_database_url: SQLAlchemy knows no driver {url.drivername!r}", hint=ours) from None
+    if dialect.is_async:
+        raise ConfigError(
+            f"cascade_database_url: {url.drivername!r} is a driver for asyncio, which Celery's workers do not speak",
+            hint=ours,
+        )
     if family == "sqlite" and sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigError(
             f"this Python's SQLite is {sqlite3.sqlite_version}; 3.35 or later is needed",
             hint="Use a newer Python, or PostgreSQL: set cascade_database_url",
         )
+
+
+def package_of(url: URL, family: Family, module: str | None) -> str:
+    """What to install for a driver that is missing: our extra, or the driver that the URL asks for."""
+    if url.drivername in (*_DRIVERS.values(), "sqlite"):
+        return f"'celery-cascade[{EXTRA[family]}]'"
+    return module or url.drivername.partition("+")[2]
 
 
 def spare_rollbacks(dialect: Any) -> None:

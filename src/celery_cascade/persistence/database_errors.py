@@ -11,8 +11,8 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from celery_cascade.errors import CascadeError, SchemaOutOfDate, StoreError, StoreUnavailable
-from celery_cascade.persistence.database_dialects import shown
+from celery_cascade.errors import CascadeError
+from celery_cascade.persistence import database_words as words
 from celery_cascade.persistence.schema import OUR_TABLES
 
 _PG_BUSY = ("40001", "40P01", "55P03")  # serialisation, deadlock, lock_timeout
@@ -28,7 +28,10 @@ _SQLITE_AWAY = (
     sqlite3.SQLITE_PERM,
 )
 _SQLITE_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DENIED = ("42501", 1142, 1143)
+_FULL = ("53100", 1021, 1114)
 _NO_TABLE = ("42P01", 1146)
+_SQLITE_MOVED = sqlite3.SQLITE_READONLY_DBMOVED  # another file stands there now: a new connection helps
 _NO_COLUMN = ("42703", 1054)
 _OUR_TABLES = re.compile(rf"\b({'|'.join(sorted(OUR_TABLES))})\b")
 
@@ -40,6 +43,9 @@ class Trouble(Enum):
     LOST = auto()  #: the connection is gone, the server may still be there
     AWAY = auto()  #: the store cannot be used now; a new connection would not help
     CORRUPT = auto()  #: the file is damaged
+    FULL = auto()  #: there is no room left
+    DENIED = auto()  #: the user may not touch our tables
+    NO_TEXT = auto()  #: a stored text is not one
     NO_TABLE = auto()  #: one of our tables is missing, or a column of it
     OTHER = auto()  #: the statement's own fault, a constraint among others
 
@@ -57,6 +63,10 @@ def trouble(error: BaseException) -> Trouble:
         return Trouble.BUSY
     if error.connection_invalidated or code in _MYSQL_LOST or (isinstance(code, str) and code.startswith(_PG_LOST)):
         return Trouble.LOST
+    if code in _FULL:
+        return Trouble.FULL
+    if code in _DENIED and _is_about_ours(error.orig):
+        return Trouble.DENIED
     if (code in _NO_TABLE and _is_about_ours(error.orig)) or (code in _NO_COLUMN and _is_about_ours(error.statement)):
         return Trouble.NO_TABLE
     return Trouble.OTHER
@@ -73,21 +83,22 @@ def translated(error: BaseException, url: URL, *, connecting: bool = False) -> C
     kind = trouble(error)
     said = _said(error)
     if kind is Trouble.CORRUPT:
-        return StoreError(f"the store {shown(url)} is damaged: {said}", hint="Run: cascade doctor --fix")
+        return words.damaged(url, said)
     if kind is Trouble.NO_TABLE:
-        return SchemaOutOfDate(
-            f"the store {shown(url)} lacks a table or column of ours: {said}",
-            hint="Run: celery -A <app> cascade migrate up",
-        )
+        return words.no_table(url, said)
+    if kind is Trouble.NO_TEXT:
+        return words.no_text(url, said)
     if kind is Trouble.BUSY:
-        return StoreUnavailable(
-            f"the store {shown(url)} stayed locked by others: {said}",
-            hint="Find who holds it with: cascade doctor",
-        )
+        return words.locked(url, said)
+    if kind is Trouble.DENIED:
+        return words.denied(url, said)
+    if kind is Trouble.FULL:
+        return words.full(url, said)
+    orig = getattr(error, "orig", None)
+    if kind is Trouble.AWAY and isinstance(orig, sqlite3.Error):
+        return words.file_away(url, said, _sqlite_code(orig))
     if kind in (Trouble.LOST, Trouble.AWAY) or (connecting and isinstance(error, OperationalError)):
-        return StoreUnavailable(
-            f"the store {shown(url)} does not answer: {said}", hint="Find out more with: cascade doctor"
-        )
+        return words.away(url, said, code=_code(orig), connecting=connecting)
     return None
 
 
@@ -102,7 +113,9 @@ def _is_about_ours(said: Any) -> bool:
 
 
 def _sqlite_trouble(error: DBAPIError, orig: sqlite3.Error) -> Trouble:
-    code = getattr(orig, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest says more
+    code = _sqlite_code(orig)
+    if getattr(orig, "sqlite_errorcode", 0) == _SQLITE_MOVED:
+        return Trouble.LOST
     if code in _SQLITE_BUSY:
         return Trouble.BUSY
     if code in _SQLITE_AWAY:
@@ -110,11 +123,17 @@ def _sqlite_trouble(error: DBAPIError, orig: sqlite3.Error) -> Trouble:
     if code in _SQLITE_CORRUPT:
         return Trouble.CORRUPT
     said = str(orig)
+    if said.startswith("Could not decode to UTF-8"):
+        return Trouble.NO_TEXT
     if ("no such table" in said and _is_about_ours(said)) or (
         ("no such column" in said or "has no column" in said) and _is_about_ours(error.statement)
     ):
         return Trouble.NO_TABLE
     return Trouble.OTHER
+
+
+def _sqlite_code(orig: sqlite3.Error) -> int:
+    return int(getattr(orig, "sqlite_errorcode", 0)) & 0xFF  # the low byte; the rest says more
 
 
 def _code(error: Any) -> str | int | None:

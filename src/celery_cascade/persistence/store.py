@@ -14,6 +14,7 @@ from celery_cascade.persistence import (
     head,
     leftovers,
     liveness,
+    mend,
     setback,
     start,
     views,
@@ -38,6 +39,7 @@ from celery_cascade.persistence.rows import (
     StepKey,
     WorkerRow,
 )
+from celery_cascade.persistence.unreadable import Unreadable, unreadable
 from celery_cascade.states import Halt, SessionStatus, SuspendReason
 
 
@@ -288,9 +290,29 @@ class Store:
         """Seconds since any worker was last heard of."""
         return watching.last_sign_of_life(self.database, clock=self._clock)
 
+    def headless(self) -> list[tuple[str, str]]:
+        """(session, definition) of sessions whose head is lost."""
+        return mend.headless(self.database)
+
+    def unfinished(self) -> list[str]:
+        """The sessions that are active."""
+        return mend.unfinished(self.database)
+
+    def add_head(self, session_id: str, *, total: int, closed: int, done: int) -> None:
+        """Give a session a head again, suspended."""
+        mend.add_head(self.database, session_id, total=total, closed=closed, done=done, clock=self._clock)
+
     def open_counts(self) -> dict[str, int]:
         """Status -> number of sessions."""
         return views.open_counts(self.database)
+
+    def unreadable(self, limit: int = 20) -> list[Unreadable]:
+        """Stored values that cannot be read any more."""
+        return unreadable(self.database, limit)
+
+    def probe(self) -> None:
+        """Pass if a start could be written."""
+        views.probe(self.database)
 
     def now(self) -> datetime:
         """The database's time."""

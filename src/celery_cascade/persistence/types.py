@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from celery_cascade.persistence import codec
+
+logger = logging.getLogger("celery_cascade")
 
 MYSQL_FAMILY = ("mysql", "mariadb")  # both names: a `mariadb+…` URL has a dialect of its own
 
@@ -24,6 +27,24 @@ def Identifier(length: int) -> TypeEngine[str]:  # noqa: N802 - stands where a t
     return String(length).with_variant(mysql.VARCHAR(length, collation="utf8mb4_bin"), *MYSQL_FAMILY)
 
 
+class _SqliteMoment(sqlite.DATETIME):
+    """SQLite keeps moments as text, so a damaged one can be anything: shown as missing, it hides no other row."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
+        parse: Any = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            try:
+                return parse(value)
+            except (ValueError, TypeError):
+                logger.warning("a stored moment cannot be read, and is taken for none: %.50r", value)
+                return None
+
+        return read
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment. Aware in and aware UTC out, with microseconds, whatever the server's or the session's time zone."""
 
@@ -34,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if dialect.name in MYSQL_FAMILY:
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         if dialect.name == "sqlite":
-            return dialect.type_descriptor(sqlite.DATETIME())  # type: ignore[no-untyped-call]
+            return dialect.type_descriptor(_SqliteMoment())  # type: ignore[no-untyped-call]
         return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, literal, or_, select, union_all
 
-from celery_cascade.errors import SessionNotFound
+from celery_cascade.errors import SessionNotFound, StoreError
 from celery_cascade.persistence.clock import now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
@@ -155,10 +155,14 @@ def _conditions(wanted: SessionFilter) -> list[Any]:
     return found
 
 
-def definition_of(db: Database, digest: str) -> Row:
-    """The stored definition: cascade id, format, body."""
+def definition_of(db: Database, digest: str | None) -> Row:
+    """The stored definition: cascade id, format, body. Raises StoreError: it is lost."""
     with db.read() as conn:
-        return conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one()
+        row = conn.execute(select(definitions).where(definitions.c.digest == digest)).mappings().one_or_none()
+    if row is None:
+        which = "of the session" if digest is None else f"{digest[:12]}…"
+        raise StoreError(f"the definition {which} is not in the store", hint="Look at it with: cascade doctor")
+    return row
 
 
 def step_rows(db: Database, session_id: str) -> list[Row]:
@@ -201,6 +205,16 @@ def outputs_of(db: Database, session_id: str, names: Collection[str]) -> dict[st
     )
     with db.read() as conn:
         return {row.step: (row.status, row.output) for row in conn.execute(statement, {"b_session": session_id})}
+
+
+_PROBE = union_all(*(select(literal(1)).select_from(table).limit(1).subquery().select()
+                     for table in (definitions, sessions, heads, steps, workers)))  # fmt: skip
+
+
+def probe(db: Database) -> None:
+    """Pass if the tables that a start writes are there. Raises SchemaOutOfDate or StoreUnavailable."""
+    with db.read() as conn:
+        conn.execute(_PROBE).all()
 
 
 def open_counts(db: Database) -> dict[str, int]:

@@ -20,6 +20,7 @@ from celery.canvas import Signature, _chain, _chord, chunks, group, maybe_signat
 from celery_cascade.sessions.canvas import Sent, kind_of
 from celery_cascade.tasks import decorating
 from celery_cascade.tasks.decorating import policy_of
+from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.propagate import session_of_caller
 from celery_cascade.tasks.runtime import Runtime, runtime_of
 
@@ -53,7 +54,7 @@ def _task_send(inner: Any, starter: Starter) -> Any:
         options |= dict(zip(_REST, rest, strict=False))
         runtime = runtime_of(self.app)
         wanted = policy is not None and policy.durable if durable is None else durable
-        if runtime is None or not wanted or not _is_outermost(options, durable):
+        if runtime is None or not wanted or not _is_outermost(options, durable) or not store_usable(runtime):
             return inner(self, args, kwargs, **options)
         _check_call(self, args, kwargs)
         return starter(runtime, self.signature(args, kwargs), Sent(options=options))
@@ -74,7 +75,8 @@ def _canvas_send(inner: Any, starter: Starter) -> Any:
         if runtime is None:
             return inner(self, args, kwargs, **options)
         wanted = durable if durable is not None else any(_wants(task) for task in _tasks_in(self, runtime))
-        if not wanted or not _is_outermost({**self.options, **options}, durable):
+        outermost = _is_outermost({**self.options, **options}, durable)
+        if not wanted or not outermost or not store_usable(runtime):
             with _plainly():
                 return inner(self, args, kwargs, **options)
         return starter(runtime, self, Sent(tuple(args or ()), dict(kwargs or {}), options))

@@ -11,6 +11,7 @@ from celery_cascade.errors import CascadeError, NotResumable, SessionNotFound
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions.ids import check_text, look_up_id
+from celery_cascade.sessions.restoring import check_restorable
 from celery_cascade.states import SessionStatus, SuspendReason
 from celery_cascade.tasks import not_repeated, recovery
 from celery_cascade.tasks.driver import drive
@@ -25,6 +26,7 @@ logger = logging.getLogger("celery_cascade")
 BY_ITSELF = frozenset({SuspendReason.WORKER_LOST, SuspendReason.TIMER})
 #: Sessions that one look takes at most, and the most that are named as left alone.
 PAGE = 1000
+_ENDED = frozenset({SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.EXPIRED})
 
 
 def check_action(action: Action) -> None:
@@ -39,7 +41,8 @@ def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
     Under `task_always_eager` it has run when this returns.
 
     Raises:
-        NotResumable: it has ended for good, or its `expires_at` has passed.
+        NotResumable: it has ended for good, its `expires_at` has passed, or what is stored of it cannot be read; then
+            no row of it is changed (R85).
         SessionNotFound: no such session.
     """
     check_action(action)
@@ -62,13 +65,15 @@ def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
             f"session {session_id} expired at {row['expires_at'].isoformat()}; it cannot be resumed",
             hint=f"Look: cascade show {session_id}",
         )
+    if row["status"] not in _ENDED:
+        check_restorable(runtime, row)
     status, queued = runtime.store.revive(
         session_id,
         action,
         worker=runtime.worker_id,
         resend_after=None if is_driving(session_id) else runtime.config.resend_after,
     )
-    if status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.EXPIRED):
+    if status in _ENDED:
         raise NotResumable(
             f"session {session_id} is {status.value}; there is nothing to resume",
             hint=f"Look: cascade show {session_id}",

@@ -41,6 +41,9 @@ class Session:
     Made by `cascades.start(...)` or `cascades.session(id)`.
     """
 
+    #: False only for what runs plain because the store is missing; see `cascade_store_required`.
+    durable = True
+
     def __init__(self, runtime: Runtime, session_id: str) -> None:
         self._runtime = runtime
         self.id = session_id

@@ -13,23 +13,28 @@ from typing import Any
 from celery.utils.imports import symbol_by_name
 
 from celery_cascade import embedded
+from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
 from celery_cascade.tasks import recovery
+from celery_cascade.tasks.degraded import store_usable
+from celery_cascade.tasks.plain import run_plain
 from celery_cascade.tasks.runtime import Runtime
 
 #: What the tasks call in the layer above, by name, since imports run downwards only: as Celery names what it loads.
 _RESUME = "celery_cascade.sessions.resuming:resume_by_task"
 _START = "celery_cascade.sessions.starting:start"
+_START_PLAIN = "celery_cascade.sessions.plain:start_plain"
 _OPTIONS = "celery_cascade.sessions.starting:StartOptions"
 _PRUNE = "celery_cascade.sessions.prune:prune"
 _DAYS = "celery_cascade.sessions.prune:days_of_age"
 
-NAMES = ("celery_cascade.resume", "celery_cascade.start", "celery_cascade.expire", "celery_cascade.prune")
+RUN_PLAIN = "celery_cascade.run_plain"
+NAMES = ("celery_cascade.resume", "celery_cascade.start", "celery_cascade.expire", "celery_cascade.prune", RUN_PLAIN)
 
 
 def register_jobs(app: Any, runtime: Runtime) -> None:
-    """Give `app` the four tasks. It is not finalized by this, and its settings are not read."""
+    """Give `app` our tasks. It is not finalized by this, and its settings are not read."""
 
     def job(name: str) -> Any:
         return app.task(name=name, shared=False, ignore_result=False, max_retries=0)
@@ -47,8 +52,17 @@ def register_jobs(app: Any, runtime: Runtime) -> None:
     def start(name: str, inputs: Mapping[str, Any] | None = None, **options: Any) -> str:
         """Start a registered cascade by its id; returns the session's id."""
         options = {"trigger": "task"} | options
-        session_id: str = symbol_by_name(_START)(runtime, registered(runtime, name), inputs, _checked(options))
+        what = runtime, registered(runtime, name), inputs, _checked(options)
+        if not store_usable(runtime):
+            return str(symbol_by_name(_START_PLAIN)(*what).id)
+        session_id: str = symbol_by_name(_START)(*what)
         return session_id
+
+    @job(RUN_PLAIN)
+    def plain(run_id: str, source_format: str, body: str, inputs: str) -> Any:
+        """All steps of a cascade in this task, while there is no store (`cascade_store_required = False`)."""
+        source = Source(body=body.encode("utf-8", "surrogateescape"), format=source_format)  # type: ignore[arg-type]
+        return run_plain(runtime, run_id, source, inputs)
 
     @job("celery_cascade.expire")
     def expire() -> dict[str, int]:

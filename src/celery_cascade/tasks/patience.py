@@ -22,7 +22,8 @@ def patiently(
     """Call `work` until the store answers.
 
     Args:
-        seconds: give up with StoreUnavailable after so long; None = never (the hard time limit or shutdown ends it).
+        seconds: give up with StoreUnavailable after so long, and at once if waiting will not help; None = never (the
+            hard time limit or shutdown ends it).
         what: for the log.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -31,7 +32,7 @@ def patiently(
         try:
             return work()
         except StoreUnavailable as error:
-            if deadline is not None and time.monotonic() + delay > deadline:
+            if deadline is not None and (error.lasting or time.monotonic() + delay > deadline):
                 raise
             if delay == _FIRST:
                 logger.warning("%s: waiting for the store: %s", what, error.message)

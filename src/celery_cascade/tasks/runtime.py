@@ -61,6 +61,14 @@ class OpenTokens:
         return token in self._open
 
 
+class Degraded:
+    """What `cascade_store_required = False` remembers of a store that is missing."""
+
+    def __init__(self) -> None:
+        self.warned = False
+        self.look_again_at = 0.0  #: by the monotonic clock
+
+
 class Recent:
     """A small cache that forgets what was used longest ago; safe for threads."""
 
@@ -106,6 +114,7 @@ class Runtime:
         self._plans = Recent(200)
         self._sessions = Recent(1000)
         self.tokens = OpenTokens()
+        self.degraded = Degraded()
         self.registered: dict[str, str] = {}
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -151,7 +160,7 @@ class Runtime:
         database = self.open_database()
         try:
             if self.embedded_store or self.config.auto_migrate:
-                migrate.upgrade(database)
+                migrate.upgrade(database, by_itself=self.embedded_store)
             else:
                 migrate.check(database)
             self._store_id = migrate.store_id(database)
@@ -253,7 +262,14 @@ class Runtime:
 
 
 def _source_of(row: Row) -> Source:
-    return Source(body=bytes(row["body"]), format=row["format"])
+    source = Source(body=bytes(row["body"]), format=row["format"])
+    if source.digest != row["digest"]:  # whatever it says now, it is not what was started
+        raise StoreError(
+            f"the stored definition {row['digest'][:12]}… of cascade {row['cascade_id']!r} was changed or damaged: its "
+            f"sha256 is {source.digest[:12]}…",
+            hint="Put the original bytes back, from the cascade's file or a backup",
+        )
+    return source
 
 
 _RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()

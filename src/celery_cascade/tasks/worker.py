@@ -14,6 +14,7 @@ from celery import signals as celery_signals
 from celery_cascade import beat_schedule, embedded
 from celery_cascade.errors import CascadeError, ConfigError
 from celery_cascade.tasks import guard
+from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.incarnation import Incarnation
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.pools import check_pool, pool_name
@@ -43,6 +44,8 @@ def on_worker_init(sender: Any = None, **_: Any) -> None:
 def _begin(runtime: Runtime, controller: Any) -> None:
     check_pool(pool_name(controller.pool_cls))
     embedded.refuse_unsafe_broker(runtime.app)
+    if not store_usable(runtime):  # it has been told; steps of sessions are not touched without a row of our own
+        return
     patiently(lambda: runtime.store, seconds=runtime.config.database_patience, what="start of the worker")
     _check_guard(runtime.app)
     incarnation = Incarnation(runtime, controller)

@@ -33,7 +33,7 @@ def test_two_stores_on_one_queue_are_told_and_each_session_ends(tmp_path: Path, 
             mine.start(mine.file(ONE), "s1")
             stranger.assert_log_exists("belongs to store", timeout=20)
             (told,) = {line.partition("] ")[2] for line in stranger.logs().splitlines() if "belongs to store" in line}
-            databases = [f"/{sa.make_url(url).database}" for url in (one, two)]
+            databases = [f"/{sa.make_url(url).database}" for url in (stack.database_url, second)]
             assert told.index(databases[0]) < told.index(databases[1])
             assert told.endswith("celery -A proj cascade doctor")
             assert mine.show("s1")["status"] == "active"
