@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 #: What stands for a module that we do not know.
 UNKNOWN = "celery -A <app> cascade"
 #: Where a text names a command of ours: at the start of a line, or after "with: ", "Run: " and their like.
-_COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=[a-z]+\b)", re.MULTILINE)
+_COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=--help\b|[a-z]+\b)", re.MULTILINE)
 #: Names under which `celery -A module` finds an app by itself.
 _FOUND_BY_CELERY = ("app", "celery")
 

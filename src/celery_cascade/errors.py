@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+
 from celery_cascade.calling import spelled
 
 
@@ -13,10 +16,11 @@ class CascadeError(Exception):
 
     Args:
         message: what is wrong, with the id or value it is about.
-        hint: the next command or change that helps; shown on a line of its own.
+        hint: the next command or change that helps; shown on a line of its own. Without one, `cure` of the class.
     """
 
     exit_code = 1
+    cure = "See what is wrong with: cascade doctor"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -26,7 +30,7 @@ class CascadeError(Exception):
     @property
     def hint(self) -> str:
         """What helps; commands are written as they can be pasted, for the app of this process."""
-        return spelled(self._hint)
+        return spelled(self._hint or self.cure)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -36,18 +40,21 @@ class ConfigError(CascadeError):
     """A setting is wrong, alone or together with another."""
 
     exit_code = 2
+    cure = "See every setting, and where it comes from: cascade doctor --settings"
 
 
 class UsageError(CascadeError):
     """The call or command line does not make sense as written."""
 
     exit_code = 2
+    cure = "See what there is: cascade --help"
 
 
 class SessionNotFound(CascadeError):
     """No session has this id."""
 
     exit_code = 3
+    cure = "List them with: cascade ls"
 
 
 class SessionConflict(CascadeError):
@@ -79,6 +86,7 @@ class DefinitionError(CascadeError):
     """
 
     exit_code = 6
+    cure = "See how cascade files are written: cascade schema"
 
     def __init__(
         self,
@@ -96,6 +104,13 @@ class DefinitionError(CascadeError):
         self.column = column
         self.excerpt = excerpt
 
+    @property
+    def hint(self) -> str:
+        """Of an error about a place: how to look at the whole file."""
+        if self._hint or not self.file or not os.path.isfile(self.file):
+            return super().hint
+        return spelled(f"Check it with: cascade validate {shlex.quote(self.file)}")
+
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.excerpt, self.hint) if part)
 
@@ -110,12 +125,14 @@ class InputError(CascadeError):
     """The inputs of a start do not fit what the cascade declares."""
 
     exit_code = 6
+    cure = "See how inputs are given: cascade run --help"
 
 
 class TemplateError(CascadeError):
     """A `{{ template }}` asks for something that is not there, or for too much."""
 
     exit_code = 6
+    cure = "See how cascade files are written: cascade schema"
 
 
 class NotSerializable(CascadeError):
@@ -128,6 +145,7 @@ class PayloadTooLarge(CascadeError):
     """A value is over `cascade_max_payload_bytes`; names step, size and limit (R83)."""
 
     exit_code = 6
+    cure = "See the limit: cascade doctor --settings"
 
 
 class StoreUnavailable(CascadeError):
@@ -144,12 +162,6 @@ class StoreUnavailable(CascadeError):
     def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.lasting = lasting
-
-
-class BrokerUnavailable(CascadeError):
-    """The message broker does not answer."""
-
-    exit_code = 69
 
 
 class StoreError(CascadeError):
@@ -180,9 +192,3 @@ class SessionTimeout(CascadeError):
 
 class ClaimLost(CascadeError):
     """Another worker owns the step by now; what this one produced is refused (rule 2)."""
-
-
-class StoreMismatch(CascadeError):
-    """A message belongs to another store (R158)."""
-
-    exit_code = 7

@@ -30,7 +30,9 @@ def read_file(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) 
             body = file.read(max_bytes + 1)
             size = max(os.fstat(file.fileno()).st_size, len(body))
     except FileNotFoundError as error:
-        raise DefinitionNotFound(f"{path}: there is no such file", hint=_near(absolute)) from error
+        raise DefinitionNotFound(
+            f"{path}: there is no such file", hint=f"{_near(absolute)}\nBegin with a project that runs: cascade init"
+        ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DefinitionError(f"{path}: cannot be read: {reason}") from error
@@ -95,5 +97,5 @@ def _format_of(path: str) -> SourceFormat:
 def _too_large(name: str, size: int, limit: int) -> DefinitionError:
     return DefinitionError(
         f"{name}: the definition has {size:,} bytes, more than the limit of {limit:,}",
-        hint="Move data into inputs, or raise cascade_max_definition_bytes.",
+        hint="Move data into inputs, or raise cascade_max_definition_bytes\nSee the limits with: cascade doctor --settings",
     )

@@ -44,7 +44,7 @@ def lock_head(conn: Connection, session_id: str, joins: Sequence[str] = ()) -> t
         found = conn.execute(_LOCK_HEAD, parameters)
     rows: list[Any] = list(found)
     if not rows:
-        raise ClaimLost(f"session {session_id} is gone from the store")
+        raise ClaimLost(f"session {session_id} is gone from the store", hint="See what is there: cascade ls")
     return rows[0], {row.step: row.needs_left for row in rows} if joins else {}
 
 
@@ -70,7 +70,8 @@ def lost(key: StepKey) -> ClaimLost:
     """The refusal of a late writer."""
     return ClaimLost(
         f"session {key.session_id}: step {key.step!r} belongs to another worker by now;"
-        " this attempt's result is refused"
+        " this attempt's result is refused",
+        hint=f"See who runs it: cascade show {key.session_id}",
     )
 
 
