@@ -97,5 +97,6 @@ def _format_of(path: str) -> SourceFormat:
 def _too_large(name: str, size: int, limit: int) -> DefinitionError:
     return DefinitionError(
         f"{name}: the definition has {size:,} bytes, more than the limit of {limit:,}",
-        hint="Move data into inputs, or raise cascade_max_definition_bytes\nSee the limits with: cascade doctor --settings",
+        hint="Move data into inputs, or raise cascade_max_definition_bytes\n"
+        "See the limits with: cascade doctor --settings",
     )

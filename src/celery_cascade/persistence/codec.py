@@ -50,7 +50,8 @@ def encode_limited(value: Any, *, what: str, limit: int) -> str:
     if size > limit:
         raise PayloadTooLarge(
             f"{what} is {size:,} bytes as JSON; the limit is {limit:,}",
-            hint="Keep large data elsewhere and pass a reference to it, or raise cascade_max_payload_bytes\nSee the limits with: cascade doctor --settings",
+            hint="Keep large data elsewhere and pass a reference to it, or raise cascade_max_payload_bytes\n"
+            "See the limits with: cascade doctor --settings",
         )
     return text
 
