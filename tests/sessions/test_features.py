@@ -11,6 +11,8 @@ from celery.exceptions import Ignore, Reject
 
 from celery_cascade import current_session
 from celery_cascade.errors import SessionFailed
+from celery_cascade.persistence import packets
+from celery_cascade.persistence.store import Store
 from sessions.kit import Kit, cascade
 
 
@@ -312,3 +314,19 @@ def test_current_session_is_there_inside_a_step_only(kit: Kit) -> None:
     assert [step["step"] for step in session.steps] == ["a"]
     inner()
     assert seen[-1] is None
+
+
+def test_an_output_that_the_database_server_refuses_for_its_size_fails_its_step(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R83: MySQL's max_allowed_packet; tried again, it would be refused for ever."""
+
+    def refuse(*_: object) -> None:
+        raise packets.refusal(18_000_000, 16_000_000)
+
+    monkeypatch.setattr(Store, "checkpoint", refuse)
+    session = kit.run("a", "b")
+    assert session.status == "failed"
+    assert kit.sql("SELECT step, status FROM session_steps") == [("a", "failed")]
+    assert "max_allowed_packet" in str(kit.sql("SELECT error FROM step_attempts"))
+    assert kit.ran == ["a/1"]

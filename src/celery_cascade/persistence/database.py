@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event, text
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 
 from celery_cascade.config.contradictions import schema_problem
 from celery_cascade.errors import CascadeError, ConfigError, StoreDamaged
 from celery_cascade.persistence import database_dialects as dialects
 from celery_cascade.persistence import database_words as words
-from celery_cascade.persistence import sqlite_file
+from celery_cascade.persistence import packets, servers, sqlite_file
 from celery_cascade.persistence.database_errors import Trouble, is_database_error, translated, trouble
 
 T = TypeVar("T")
@@ -148,6 +148,7 @@ class Database:
 
         Raises:
             StoreUnavailable: the database cannot be reached, or others held it for `busy_timeout`.
+            PayloadTooLarge: MySQL and MariaDB, a statement over the server's `max_allowed_packet`.
         """
         return self._insistently(lambda connection: self._in_transaction(connection, work))
 
@@ -180,6 +181,7 @@ class Database:
                         raise
             except SQLAlchemyError as error:
                 kind = trouble(error)
+                self._refuse_too_large(error)
                 if kind is Trouble.LOST and not lost:
                     lost += 1
                 elif kind is Trouble.BUSY and tries < TRIES and time.monotonic() < give_up_at:
@@ -189,6 +191,18 @@ class Database:
                     if ours is None:
                         raise
                     raise ours from error
+
+    def _refuse_too_large(self, error: SQLAlchemyError) -> None:
+        """Tell a server that has hung up for the statement's size from one that has gone."""
+        if self.family != "mysql" or not isinstance(error, DBAPIError) or not packets.suspicious(error):
+            return
+        try:
+            with self._connected() as connection:
+                limit = packets.limit_of(connection)
+        except (SQLAlchemyError, CascadeError):
+            return  # it has gone
+        if (size := packets.size_of(error)) > limit:
+            raise packets.refusal(size, limit) from error
 
     def _in_transaction(self, connection: Connection, work: Callable[[Connection], T]) -> T:
         self._begin(connection)
@@ -220,6 +234,11 @@ class Database:
             if ours is None or trouble(error) is Trouble.BUSY:
                 raise
             raise ours from error
+        except RuntimeError as error:
+            refused = servers.refused_login(error, self.shown)
+            if refused is None:
+                raise
+            raise refused from error
         with connection:
             yield connection
 

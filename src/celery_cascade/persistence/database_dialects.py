@@ -11,6 +11,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from celery_cascade.errors import ConfigError
+from celery_cascade.persistence.servers import check_server
 
 Family = Literal["sqlite", "postgresql", "mysql"]
 
@@ -171,7 +172,9 @@ def prepare(connection: Any, family: Family, *, memory: bool, busy_timeout: floa
 
     Raises:
         ConfigError: the connection does not keep to the schema.
+        StoreError: the server is too old.
     """
+    check_server(connection, family)
     cursor = connection.cursor()
     try:
         if family == "sqlite":

@@ -18,7 +18,7 @@ from celery_cascade.persistence.schema import OUR_TABLES
 _PG_BUSY = ("40001", "40P01", "55P03")  # serialisation, deadlock, lock_timeout
 _PG_LOST = ("08", "57P", "53300", "25006")  # connection, shutdown, too many clients, a standby
 _MYSQL_BUSY = (1205, 1213, 3572)  # lock wait, deadlock, NOWAIT
-_MYSQL_LOST = (1040, 1053, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031)
+_MYSQL_LOST = (1040, 1053, 1153, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031)
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (
     sqlite3.SQLITE_CANTOPEN,

@@ -58,7 +58,11 @@ class Runner:
         except (NotSerializable, PayloadTooLarge, StoreError) as error:
             set_back(self._runtime, attempt, "failure", error, delay=None, failures=1)
             raise
-        end(self._runtime, attempt, text, output=output, skipped=None)
+        try:
+            end(self._runtime, attempt, text, output=output, skipped=None)
+        except PayloadTooLarge as error:  # by the database server's own limit
+            set_back(self._runtime, attempt, "failure", error, delay=None, failures=1)
+            raise
 
     def skip(self, attempt: Attempt) -> None:
         """The body raised Ignore."""
