@@ -209,7 +209,7 @@ class Database:
         try:
             result = work(connection)
         except BaseException as error:
-            if is_database_error(error) and not connection.invalidated:
+            if is_database_error(error) and not connection.invalidated and trouble(error) is not Trouble.LOST:
                 connection.rollback()
             raise
         try:
