@@ -99,7 +99,7 @@ class Project:
 
     def json(self, *args: str, code: int = 0, **options: Any) -> Any:
         result = self.run(*args, "--json", **options)
-        assert result.exit_code == code, result.output
+        assert result.exit_code == code, (result.output, result.exception)
         return json.loads(result.stdout)
 
     def started(self, *args: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, func, select
+from sqlalchemy import Column, Connection, Table, Text, func, select, type_coerce
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.surroundings import lacks_json
@@ -71,8 +71,8 @@ def _bad_json(
     if not by_itself:
         if connection.dialect.name == "postgresql" and column.name in ("context_variables", "plan_data"):
             return  # a type of its own, which takes nothing else
-        statement = select(*keys, column).where(column.is_not(None)).limit(MOST)
-        rows = [row for row in connection.execute(statement) if not _is_json(row[-1])][:limit]
+        statement = select(*keys, type_coerce(column, Text())).where(column.is_not(None)).limit(MOST)
+        rows = [row for row in connection.execute(statement) if not _is_json(str(row[-1]))][:limit]
     else:
         bad = func.json_valid(column) == 0
         rows = list(connection.execute(select(*keys).where(column.is_not(None), bad).limit(limit)))
