@@ -126,7 +126,9 @@ class Publisher:
 
     def queue_of(self, step: Step) -> str | None:
         """The queue that a step's messages go to; None if the app's routes do not tell."""
-        options = {key: value for key, value in self._options(step).items() if key == "queue"}
+        options = self._options(step)
+        if "exchange" in options or "routing_key" in options:
+            return None
         try:
             queue = self._runtime.app.amqp.router.route(options, step.task, (), {}).get("queue")
         except Exception:  # noqa: BLE001  a router of the user's, or a queue that the app does not have
