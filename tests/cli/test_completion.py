@@ -41,7 +41,8 @@ def test_statuses_are_offered_after_a_comma_too(project: Project) -> None:
 def test_the_newest_sessions_are_offered_with_their_status(project: Project) -> None:
     ids = [project.ended(), project.started()]
     assert set(offered("-A", project.name, "show", "")) == {*ids, "@last", "@last-failed"}
-    assert offered("-A", project.name, "resume", ids[0][:8]) == [ids[0]]
+    for verb in ("resume", "rm", "keep", "definition", "cancel", "watch"):
+        assert offered("-A", project.name, verb, ids[0][:8]) == [ids[0]]
     (found,) = items("-A", project.name, "show", ids[0])
     assert found.help == "order completed"
     assert offered("-A", project.name, "show", "@last-") == ["@last-failed"]

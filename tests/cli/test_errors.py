@@ -94,7 +94,8 @@ def test_help_names_every_verb_and_exit_code() -> None:
 def test_every_verb_that_needs_an_app_says_how_to_name_it(project: Project, path: tuple[str, ...]) -> None:
     """Celery itself would take an app called "default" and say nothing."""
     arguments = {"run": ["order.yaml"], "migrate": []}
-    needs = arguments.get(path[0], ["x"] if path[0] in ("show", "watch", "resume", "cancel", "definition") else [])
+    one = ("show", "watch", "resume", "cancel", "definition", "rm", "keep")
+    needs = arguments.get(path[0], ["x"] if path[0] in one else [])
     if path == ("migrate",):
         return
     result = project.run(*path, *needs, app=False)

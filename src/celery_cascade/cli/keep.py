@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, actor, json_option
@@ -18,7 +19,7 @@ from celery_cascade.sessions.session import Session
         "celery -A proj cascade keep --undo 3f2a91",
     ),
 )
-@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
+@click.argument("sessions", metavar="ID...", nargs=-1, required=True, shell_complete=completing.sessions)
 @click.option("--undo", is_flag=True, help="Let them go again when their time has come.")
 @click.option("--reason", help="Why; kept with the session.")
 @json_option

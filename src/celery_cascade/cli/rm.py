@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, actor, json_option
@@ -18,7 +19,7 @@ from celery_cascade.tasks.runtime import Runtime
 @click.command(
     cls=Verb, example=("celery -A proj cascade rm 3f2a91", "celery -A proj cascade rm --yes 3f2a91 @last-failed")
 )
-@click.argument("sessions", metavar="ID...", nargs=-1, required=True)
+@click.argument("sessions", metavar="ID...", nargs=-1, required=True, shell_complete=completing.sessions)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, although several sessions go.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
