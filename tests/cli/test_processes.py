@@ -32,10 +32,15 @@ def worker(project: Project) -> Iterator[subprocess.Popen[str]]:
         log.close()
 
 
-@pytest.mark.redis
-def test_doctor_names_the_queue_that_another_store_shares(make_project, redis_url: str) -> None:
+@pytest.mark.parametrize(
+    "broker",
+    [pytest.param("redis", marks=pytest.mark.redis), pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)],
+)
+def test_doctor_names_the_queue_that_another_store_shares(
+    make_project, request: pytest.FixtureRequest, broker: str
+) -> None:
     """R158."""
-    settings = {"broker_url": redis_url, "worker_enable_remote_control": True}
+    settings = {"broker_url": request.getfixturevalue(f"{broker}_url"), "worker_enable_remote_control": True}
     mine, other = make_project(**settings), make_project(cascade_home="other", **settings)
     with worker(other):
         until(lambda: bool(other.runtime.store.running_workers()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 import tarfile
@@ -70,12 +71,6 @@ def test_alembic_reads_its_settings_from_pyproject():
     assert Path(config.get_alembic_option("script_location")) == PACKAGE / "migrations"
 
 
-def migration_files() -> set[str]:
-    folder = PACKAGE / "migrations"
-    files = [*folder.rglob("*.py"), *folder.rglob("*.mako")]
-    return {f"celery_cascade/{path.relative_to(PACKAGE).as_posix()}" for path in files}
-
-
 def build(kind: str, folder: Path) -> Path:
     """Without isolation: the test environment has the build backend, and needs no network."""
     command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(folder), str(ROOT)]
@@ -85,42 +80,50 @@ def build(kind: str, folder: Path) -> Path:
     return artefact
 
 
+MUST_BE = [
+    "celery_cascade/py.typed",
+    "celery_cascade/migrations/script.py.mako",
+    "celery_cascade/migrations/versions/0001_initial.py",
+    "celery_cascade/demo/project/order.yaml",
+    "celery_cascade/demo/project/shop.py",
+]
+ROOT_FILES = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore", "PKG-INFO"}
+
+
+def sources(*folders: str) -> set[str]:
+    """Every file of these folders that git would take; what a run leaves behind is not among them."""
+    left = {"__pycache__", ".hypothesis", ".cascade", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not left & set(path.relative_to(ROOT).parts)
+    }
+
+
 @pytest.mark.slow
 def test_wheel_holds_one_package_and_all_that_it_needs(tmp_path):
-    """R156: `tasks` and `persistence` of the root are never installed under those names."""
+    """R156: `tasks` and `persistence` of the root are never installed under those names; nor is a test."""
     with zipfile.ZipFile(build("wheel", tmp_path)) as wheel:
         names = set(wheel.namelist())
-        entry_points = wheel.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"celery_cascade"}
-    assert "celery_cascade/py.typed" in names
-    assert migration_files()
-    assert migration_files() <= names
-    others = {path for path in PACKAGE.rglob("*") if path.suffix in {".yaml", ".yml", ".json", ".html", ".js", ".css"}}
-    others |= set((PACKAGE / "cli" / "project").glob("*[!c]"))  # what `cascade init` writes; no .pyc
-    assert {path.relative_to(PACKAGE.parent).as_posix() for path in others if path.is_file()} <= names
+        (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
+        entry_points = wheel.read(f"{info}/entry_points.txt").decode()
+        links = [entry.filename for entry in wheel.infolist() if stat.S_ISLNK(entry.external_attr >> 16)]
+    about = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
+    assert names == {name.removeprefix("src/") for name in sources("src")} | about
+    assert set(MUST_BE) <= names
+    assert links == []
     assert "cascade = celery_cascade.cli:main" in entry_points
     assert "cascade = celery_cascade.cli:cascade" in entry_points
 
 
 @pytest.mark.slow
 def test_sdist_holds_sources_tests_and_docs(tmp_path):
+    """And no link: one that leads out of its folder would be a copy at best."""
     with tarfile.open(build("sdist", tmp_path)) as sdist:
         members = sdist.getmembers()
-    names = {member.name.partition("/")[2] for member in members}
-    for name in [
-        "pyproject.toml",
-        "README.md",
-        "CHANGELOG.md",
-        "LICENSE",
-        "src/celery_cascade/py.typed",
-        "tests/conftest.py",
-        "tests/unit/test_layout.py",
-    ]:
-        assert name in names
-    assert {f"src/{name}" for name in migration_files()} <= names
-    for folder in ["docs", "examples"]:
-        files = [
-            path for path in (ROOT / folder).rglob("*.*") if path.is_file() and path.suffix in {".md", ".py", ".yaml"}
-        ]
-        assert {path.relative_to(ROOT).as_posix() for path in files} <= names
-    assert not any(member.issym() for member in members)
+    names = {member.name.partition("/")[2] for member in members if member.isfile()}
+    assert names == sources("src", "tests", "docs", "examples") | ROOT_FILES
+    assert {f"src/{name}" for name in MUST_BE} <= names
+    assert "tests/oldest.txt" in names
+    assert [member.name for member in members if not (member.isfile() or member.isdir())] == []
