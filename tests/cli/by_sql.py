@@ -30,6 +30,9 @@ FROM session_steps p LEFT JOIN cascade_workers w ON w.id = p.worker
 WHERE p.session_id = ?
 ORDER BY p.step, p.item
 """
+ACTIONS = """
+SELECT action, actor, reason, done_at, version FROM session_actions WHERE session_id = ? ORDER BY version
+"""
 
 
 def connect(url):
@@ -74,13 +77,14 @@ def parsed(text):
     return None if text is None else json.loads(text)
 
 
-def one_step(row):
+def one_step(row, written):
     ran = row["started_at"] is not None
     return {
         "step": row["step"],
         "item": None if row["item"] == -1 else row["item"],
         "status": row["status"],
         "reason": row["reason"],
+        "phase": written.get("phase"),
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
         "task": row["task"],
@@ -95,7 +99,8 @@ def one_step(row):
 def not_there_yet(written):
     """A step without a row is pending: the definition knows it."""
     nothing = dict.fromkeys(("item", "reason", "worker", "started_at", "finished_at", "output", "error"))
-    return {"step": written["id"], "status": "pending", "attempt": 0, "crashes": 0, "task": written["task"]} | nothing
+    known = {"step": written["id"], "phase": written.get("phase"), "task": written["task"]}
+    return known | {"status": "pending", "attempt": 0, "crashes": 0} | nothing
 
 
 def session(connection, session_id):
@@ -105,7 +110,7 @@ def session(connection, session_id):
     of_step = {written["id"]: [step for step in steps if step["step"] == written["id"]] for written in order}
     shown = []
     for written in order:
-        shown += [one_step(step) for step in of_step[written["id"]]] or [not_there_yet(written)]
+        shown += [one_step(step, written) for step in of_step[written["id"]]] or [not_there_yet(written)]
     total, early = row["total_steps"], row["status"] in ("failed", "cancelled", "expired")
     done = (row["current_step"] or 0) if early else total - row["open_steps"]
     passed = row["expires_at"] is not None and iso(row["expires_at"]) <= iso(datetime.now(UTC))
@@ -126,6 +131,7 @@ def session(connection, session_id):
         "current_step": row["current_step"],
         "progress": {"done": done, "total": total, "percent": round(100 * done / total) if total else 100},
         "can_resume": not passed and row["status"] in ("suspended", "failed"),
+        "kept": bool(row["pinned"]),
         "version": row["version"],
         "thread_id": row["thread_id"],
         "resource_id": row["resource_id"],
@@ -148,6 +154,10 @@ def session(connection, session_id):
             for version, step in checkpoints
         ],
         "steps": shown,
+        "actions": [
+            {name: action[name] for name in ("action", "actor", "reason", "version")} | {"at": iso(action["done_at"])}
+            for action in rows(connection, ACTIONS, session_id)
+        ],
     }
 
 

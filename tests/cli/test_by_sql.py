@@ -17,7 +17,7 @@ inputs: {deep: {type: object, default: {a: [1, {b: null}]}}}
 steps:
   - {id: first, task: shop.echo, with: {value: "{{ inputs.deep }}"}}
   - {id: never, task: shop.echo, when: "{{ false }}"}
-  - {id: last, task: shop.add, needs: [first, never], with: {x: 1}}
+  - {id: last, phase: büro, task: shop.add, needs: [first, never], with: {x: 1}}
 output: {"naïve": "{{ outputs.last }}"}
 """
 
