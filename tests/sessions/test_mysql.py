@@ -1,4 +1,4 @@
-"""All that a session sends, written for MySQL 8: on MariaDB, which knows the same words, with SQLAlchemy told otherwise."""
+"""All that a session sends, written for MySQL 8: on MariaDB, which knows the same words, by telling SQLAlchemy so."""
 
 from __future__ import annotations
 
