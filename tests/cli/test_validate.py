@@ -77,7 +77,7 @@ def test_json_errors_of_any_verb_bear_file_line_and_column(project: Project) -> 
     assert (found["file"], found["line"], found["column"]) == ("bad.yaml", 3, 13)
     assert found["excerpt"].split("\n") == ["  - {id: a, taks: t}  # with: cascade ls", " " * 12 + "^"]
     assert commands_in(found["hint"]) == [["validate", "bad.yaml"]]
-    assert "file" not in project.json("run", "nope.yaml", code=6)["error"]
+    assert "file" not in project.json("run", "nope.yaml", code=3)["error"]
 
 
 def test_a_finding_has_its_place_in_fields(project: Project) -> None:

@@ -54,4 +54,4 @@ def test_the_error_that_the_page_shows_is_the_one_that_is_raised() -> None:
     )
     with pytest.raises(DefinitionError) as caught:
         read_cascade(from_text(definition))
-    assert str(caught.value) == f"<inline>{message}\n{line}\n{caret}"
+    assert f"{caught.value.message}\n{caught.value.excerpt}" == f"<inline>{message}\n{line}\n{caret}"

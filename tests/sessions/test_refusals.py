@@ -14,6 +14,7 @@ from celery_cascade.errors import (
     CascadeError,
     ConfigError,
     DefinitionError,
+    DefinitionNotFound,
     InputError,
     PayloadTooLarge,
     SchemaOutOfDate,
@@ -171,7 +172,7 @@ def test_a_file_of_ten_megabytes_is_refused_unread(kit: Kit, make_kit: Callable[
 @pytest.mark.parametrize("name", ["missing.yaml", ".", "no/such/folder.yaml"])
 def test_a_file_that_is_not_there_is_named(kit: Kit, name: str) -> None:
     """R150: the path, and why."""
-    refused(kit, DefinitionError, re.escape(name), lambda: kit.cascades.start(kit.folder / name))
+    refused(kit, DefinitionNotFound, re.escape(name), lambda: kit.cascades.start(kit.folder / name))
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])

@@ -13,9 +13,9 @@ from celery_cascade.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 _EXAMPLE = (
-    'eval "$(cascade completion bash)"                              # in ~/.bashrc; zsh: likewise in ~/.zshrc',
+    "cascade completion bash",
+    "cascade completion zsh --celery",
     "cascade completion fish > ~/.config/fish/completions/cascade.fish",
-    'eval "$(cascade completion bash --celery)"                     # for celery -A proj cascade …',
 )
 
 
@@ -25,8 +25,13 @@ _EXAMPLE = (
 def completion(shell: str | None, celery: bool) -> None:
     """Print what makes your shell complete verbs, options, cascade files, session ids and statuses.
 
-    SHELL is bash (4.4 or later), zsh or fish; without it, the one that $SHELL names.
-    """
+    SHELL is bash (4.4 or later), zsh or fish; without it, the one that $SHELL names. For good, in ~/.bashrc or
+    ~/.zshrc:
+
+    \b
+    eval "$(cascade completion bash)"
+    eval "$(cascade completion bash --celery)"      for celery -A proj cascade
+    """  # noqa: D301  -- click reads it
     from celery_cascade.cli.group import cascade
 
     shell = shell or os.path.basename(os.environ.get("SHELL", ""))

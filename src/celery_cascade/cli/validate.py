@@ -16,8 +16,7 @@ from celery_cascade.cli.words import counted, is_json, out, out_json, printable,
 
 _EXAMPLE = (
     "cascade validate order.yaml refund.yaml",
-    "celery -A proj cascade validate 'cascades/**/*.yaml' --strict",
-    "cascade validate - < order.yaml",
+    "celery -A proj cascade validate '**/*.yaml' --strict",
 )
 
 

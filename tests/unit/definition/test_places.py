@@ -12,6 +12,13 @@ from celery_cascade.definition.places import Text
 from celery_cascade.errors import DefinitionError
 
 
+def said(error: DefinitionError) -> str:
+    """Without the next command, which tests of all errors look at."""
+    assert str(error).startswith(error.message)
+    assert error.excerpt in str(error)
+    return f"{error.message}\n{error.excerpt}".rstrip("\n")
+
+
 def shown(line: str, at: str) -> tuple[str, str]:
     """The excerpt for an error at the first `at` of a line: the line, and the caret's."""
     error = Text("x.yaml", f"first\n{line}\nlast").error(6 + line.index(at), "wrong")
@@ -53,7 +60,7 @@ def test_line_ends_of_every_kind_count_as_one(end: str) -> None:
     text = f"cascade: x{end}steps:{end}  - {{id: a, taks: t}}{end}"
     with pytest.raises(DefinitionError) as caught:
         read_cascade(from_text(text))
-    assert str(caught.value) == (
+    assert said(caught.value) == (
         "<inline>:3:13: step 'a': unknown key 'taks'; did you mean 'task'?\n  - {id: a, taks: t}\n            ^"
     )
 
@@ -82,7 +89,7 @@ def test_a_mapping_shows_the_line_that_would_be_stored() -> None:
     """R4: what is stored is the YAML of the mapping, so that is where the place is."""
     with pytest.raises(DefinitionError) as caught:
         read_cascade(from_mapping({"cascade": "x", "steps": [{"id": "a", "task": "t", "retry": {"backoff": "expo"}}]}))
-    assert str(caught.value) == (
+    assert said(caught.value) == (
         "<inline>:6:14: step 'a': retry.backoff must be one of none, linear, exponential, not 'expo'; "
         "did you mean 'exponential'?\n    backoff: expo\n             ^"
     )
@@ -91,7 +98,7 @@ def test_a_mapping_shows_the_line_that_would_be_stored() -> None:
 def test_nothing_is_shown_where_there_is_nothing() -> None:
     with pytest.raises(DefinitionError) as caught:
         read_cascade(from_text("\n\n"))
-    assert str(caught.value) == "<inline>:1:1: the file is empty; it must hold a cascade"
+    assert said(caught.value) == "<inline>:1:1: the file is empty; it must hold a cascade"
 
 
 def test_a_file_s_name_does_not_reach_the_terminal_as_a_command(tmp_path: Path) -> None:
