@@ -16,13 +16,13 @@ _COMMAND = re.compile(r"(^|: )(?:celery -A <app> )?cascade (?=--help\b|[a-z]+\b)
 #: Names under which `celery -A module` finds an app by itself.
 _FOUND_BY_CELERY = ("app", "celery")
 
-#: The apps of this process that have sessions, and the names that were found for them.
-_APPS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
+#: The apps of this process that have sessions; the module that was found for each, and among how many modules.
+_APPS: WeakKeyDictionary[Any, tuple[str | None, int]] = WeakKeyDictionary()
 
 
 def register(app: Any) -> None:
     """Say that `app` has sessions: commands are about it, if it is the only one."""
-    _APPS.setdefault(app._get_current_object() if hasattr(app, "_get_current_object") else app, None)
+    _APPS.setdefault(app._get_current_object() if hasattr(app, "_get_current_object") else app, (None, 0))
 
 
 def words() -> str:
@@ -55,10 +55,12 @@ def spelled(text: str, program: str | None = None) -> str:
 
 def _name_of(app: Any) -> str | None:
     """What `celery -A` would call the app: the module that has it, else what the environment or its maker says."""
-    if _APPS.get(app) is None:
-        _APPS[app] = _module_of(app)
+    module, looked_at = _APPS.get(app, (None, 0))
+    if module is None and looked_at != len(sys.modules):  # a look takes long: again only if there is more to see
+        module = _module_of(app)
+        _APPS[app] = module, len(sys.modules)
     main = app.main if isinstance(app.main, str) and app.main not in ("__main__", "default") else None
-    return _APPS[app] or os.environ.get("CELERY_APP") or main
+    return module or os.environ.get("CELERY_APP") or main
 
 
 def _module_of(app: Any) -> str | None:
