@@ -220,11 +220,11 @@ def test_check_says_what_to_run_when_there_are_no_tables(database):
 
 def test_check_says_which_revision_is_there_and_which_is_needed(database, monkeypatch):
     migrate.upgrade(database)
-    monkeypatch.setattr(migrate, "HEAD", "0002")
-    monkeypatch.setattr(migrate, "REVISIONS", ("0001", "0002"))
-    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0002"):
+    monkeypatch.setattr(migrate, "HEAD", "0003")
+    monkeypatch.setattr(migrate, "REVISIONS", ("0001", "0002", "0003"))
+    with pytest.raises(SchemaOutOfDate, match="is at revision 0002, this version needs 0003"):
         migrate.check(database)
-    assert migrate.pending(database) == ["0002"]
+    assert migrate.pending(database) == ["0003"]
 
 
 @pytest.mark.parametrize("question", [migrate.check, migrate.pending, migrate.upgrade])
@@ -259,3 +259,16 @@ def test_store_that_lost_its_id_is_told(database):
         connection.exec_driver_sql("DELETE FROM cascade_meta")
     with pytest.raises(StoreError, match="lost its id"):
         migrate.store_id(database)
+
+
+def test_a_store_of_the_first_revision_keeps_its_rows_on_the_way_up(database):
+    """R46: and a worker of the older version could still be in it."""
+    migrate.upgrade(database)
+    assert migrate.downgrade(database, "0001") == ["0002"]
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO cascade_workers (id, nodename, host, pid) VALUES ('w', 'n', 'h', 7)")
+    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0002"):
+        migrate.check(database)
+    assert migrate.upgrade(database) == ["0002"]
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT id, queues FROM cascade_workers").one() == ("w", None)

@@ -52,7 +52,7 @@ def denied(url: URL, said: str) -> StoreUnavailable:
     """The server lets this user in, but not at our tables."""
     return StoreUnavailable(
         f"the store {shown(url)} does not let this user at its tables: {said}",
-        hint="Grant SELECT, INSERT, UPDATE and DELETE on them; `cascade migrate up` needs CREATE as well",
+        hint="Grant SELECT, INSERT, UPDATE and DELETE on them; migrations need CREATE as well",
         lasting=True,
     )
 

@@ -400,10 +400,10 @@ class Worker(Base):
     pool: Mapped[str | None] = mapped_column(String(20))
     capacity: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     tasks: Mapped[str | None] = mapped_column(LongText)
-    queues: Mapped[str | None] = mapped_column(LongText)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
     stopped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    queues: Mapped[str | None] = mapped_column(LongText)
 
 
 class Sweep(Base):

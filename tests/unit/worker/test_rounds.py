@@ -57,7 +57,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     note("expire")
     note("attempt_lost", None)
     monkeypatch.setattr(rounds.embedded, "prune_spent", lambda app: calls.append("prune_spent"))
-    monkeypatch.setattr(rounds.migrate, "current", lambda database: "0001")
+    monkeypatch.setattr(rounds.migrate, "current", lambda database: "0002")
     return calls
 
 
@@ -73,7 +73,7 @@ def test_the_first_round_looks_at_once_and_says_what_it_found(called, caplog):
     assert called == [("recover", False), "send_due"]
     assert caplog.messages == [
         "session s2 goes on; not repeated: 3 finished steps, 4 m 12 s of work",  # of s1 and s3, recovery tells
-        "[cascade] sqlite:///x schema 0001, 4 open sessions, 3 resumed",
+        "[cascade] sqlite:///x schema 0002, 4 open sessions, 3 resumed",
     ]
 
 

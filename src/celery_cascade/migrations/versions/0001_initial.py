@@ -344,7 +344,6 @@ def _workers() -> None:
         sa.Column("pool", sa.String(20)),
         _number("capacity", 0),
         sa.Column("tasks", LongText),
-        sa.Column("queues", LongText),
         _moment("started_at"),
         _moment("heartbeat_at"),
         sa.Column("stopped_at", UtcDateTime()),
