@@ -107,6 +107,8 @@ class _Life:
                     self._runtime.store.add_worker(self.row)
             except CascadeError as error:
                 logger.warning("heartbeat failed: %s", error.message)
+            except Exception:  # without beats others would take this run for dead, and its steps would run twice
+                logger.exception("heartbeat failed")
 
     def end(self) -> None:
         """Stop beating and say goodbye; nothing in a forked child, whose parent lives on."""
