@@ -16,7 +16,8 @@ def read(text: str) -> Cascade:
 def refusal(text: str) -> str:
     with pytest.raises(DefinitionError) as caught:
         read(text)
-    return str(caught.value)
+    assert str(caught.value).endswith(caught.value.hint)
+    return f"{caught.value.message}\n{caught.value.excerpt}"
 
 
 def step(fields: str) -> str:
