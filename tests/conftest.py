@@ -6,6 +6,7 @@ tests/integration answers that with worker processes of this machine; other test
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_sessionfinish() -> None:
     services.close()
+
+
+# A run in the background of a shell ignores Ctrl+C, one under nohup SIGHUP, and every process that a test starts would
+# inherit that.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -157,7 +157,7 @@ def test_it_leaves_an_earlier_folder_alone_and_prints_ascii_where_there_is_nothi
 def test_no_worker_outlives_a_demo_that_is_interrupted(tmp_path: Path, number: signal.Signals):
     with subprocess.Popen(
         COMMAND, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        encoding="utf-8", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup's is inherited
+        encoding="utf-8",
     ) as demo:  # fmt: skip
         assert demo.stdout is not None
         for line in demo.stdout:

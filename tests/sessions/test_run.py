@@ -236,11 +236,11 @@ def test_a_session_as_data_has_these_keys(kit: Kit) -> None:
         "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
         "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
         "finished_at", "expires_at", "completed_steps", "inputs", "output", "error", "definition_sha256",
-        "config_path", "parent_session_id", "depth", "checkpoints", "steps",
+        "config_path", "parent_session_id", "depth", "checkpoints", "steps", "actions",
     ]  # fmt: skip
     assert list(shown["steps"][0]) == [
-        "step", "item", "status", "reason", "attempt", "crashes", "task", "worker", "started_at", "finished_at",
-        "output", "error",
+        "step", "item", "status", "reason", "phase", "attempt", "crashes", "task", "worker", "started_at",
+        "finished_at", "output", "error",
     ]  # fmt: skip
     assert shown["completed_steps"] == ["a", "b", "c"]
     assert (shown["inputs"], shown["output"], shown["error"]) == ({"n": 4}, 7, None)

@@ -360,7 +360,7 @@ class TestPurity:
         [fail] = advance(plan, facts(), Ended("a")).fail
 
         assert isinstance(fail.error, TemplateError)
-        assert str(fail.error) == "steps.b.with: RecursionError"
+        assert fail.error.message == "steps.b.with: RecursionError"
         assert isinstance(fail.error.__cause__, RecursionError)
 
     def test_an_output_is_loaded_once_for_each_template_that_names_it(self) -> None:
