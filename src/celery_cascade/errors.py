@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shlex
 
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+
 from celery_cascade.calling import spelled
 
 
@@ -184,8 +186,8 @@ class SessionFailed(CascadeError):
     exit_code = 1
 
 
-class SessionTimeout(CascadeError):
-    """`result(timeout=)` waited that long; the session itself goes on."""
+class SessionTimeout(CascadeError, CeleryTimeoutError):
+    """`result(timeout=)` waited that long; the session itself goes on. Celery's `TimeoutError` as well."""
 
     exit_code = 124
 

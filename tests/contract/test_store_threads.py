@@ -71,3 +71,25 @@ def test_of_two_starts_at_once_one_gets_the_thread(kit: Kit) -> None:
         thread.join()
     assert sorted(outcomes) == ["conflict"] * 3 + ["started"]
     assert len(mapping(kit)) == len(kit.column(tables.sessions.c.session_id)) == 1
+
+
+def test_a_session_that_goes_on_takes_its_thread_back_unless_another_runs_in_it(kit: Kit) -> None:
+    """D12: a conversation is in one running session."""
+    first = kit.start(queued("a"), **PAIR)
+    kit.fail(kit.claim(first))
+    kit.store.settle(first)
+    second = kit.start(queued("a"), **PAIR)
+    with pytest.raises(SessionConflict, match=f"goes on in session {second}, which is active"):
+        kit.store.revive(first, None, worker=None, resend_after=60.0)
+    assert kit.head(first)["status"] == "failed"
+    end(kit, second)
+    kit.store.revive(first, None, worker=None, resend_after=60.0)
+    assert mapping(kit) == [("t-1", first)]
+
+
+def test_a_branch_whose_tree_was_deleted_meanwhile_is_a_root(kit: Kit) -> None:
+    """D9: a tree is deleted whole, so nothing is put on one that is gone."""
+    lone = kit.start(queued("a"), parent_session_id="gone", parent_step="a", root_session_id="gone", depth=3)
+    assert kit.column(tables.sessions.c.parent_session_id) == [None]
+    assert kit.column(tables.sessions.c.root_session_id) == [lone]
+    assert kit.column(tables.sessions.c.depth) == [0]

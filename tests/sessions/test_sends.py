@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import celery.exceptions
 import pytest
-from celery import Task, chain, chord, group, shared_task
+from celery import Task, chain, chord, group, shared_task, signature
 from celery._state import _task_stack
 
 from celery_cascade.definition.cascade import RetryPolicy
@@ -339,3 +340,51 @@ def test_with_eager_tasks_a_send_runs_here_and_is_a_session_all_the_same(shop: A
     session = chain(shop.charge.s(1), shop.ship.s())()
     assert session.get() == [1]
     assert shop.ran == ["charge/1", "ship/1"]
+
+
+def test_the_same_canvas_sent_twice_is_two_sessions(shop: Any) -> None:
+    """Celery leaves the id of a plain send on the canvas."""
+    canvas = chain(shop.charge.s(1), shop.ship.s())
+    canvas.apply_async(durable=False)
+    shop.messages()
+    first, second = canvas.apply_async(), canvas.apply_async()
+    assert first.id != second.id
+    shop.deliver()
+    assert first.get(timeout=1) == second.get(timeout=1) == [1]
+
+
+def test_a_canvas_of_no_certain_app_is_celerys_own(shop: Any) -> None:
+    """R87: an empty group, or names only: its app is Celery's proxy of the current one."""
+    shop.app.set_current()
+    assert not isinstance(group([]).apply_async(), Session)
+    assert not isinstance(group([]).apply_async((), {}, True), Session)
+    assert isinstance(chain(signature("shop.charge", (1,)), signature("shop.ship")).apply_async(), Session)
+
+
+def test_what_celery_sends_from_inside_a_plain_task_stays_plain(shop: Any) -> None:
+    """R87: the body of a plain chord, and what replaces a task: its members are frozen."""
+    body = chain(shop.ship.s(), shop.charge.si(1))
+    body.freeze("body", group_id="g")
+    _task_stack.push(shop.ship)
+    try:
+        assert not isinstance(body.apply_async(([1],)), Session)
+        assert isinstance(chain(shop.charge.s(1), shop.ship.s()).apply_async(), Session)  # the task's own wish
+    finally:
+        _task_stack.pop()
+
+
+def test_a_plain_eager_canvas_does_not_make_the_sends_of_its_tasks_plain(shop: Any) -> None:
+    kinds = []
+
+    @shop.app.task(name="shop.sender", shared=False)
+    def sender() -> None:
+        kinds.append(type(shop.charge.delay(1)).__name__)
+
+    shop.app.conf.task_always_eager = True
+    group(sender.s(), sender.s()).apply_async(durable=False)
+    assert kinds == ["Session", "Session"]
+
+
+def test_a_timeout_is_celerys_timeout_as_well(shop: Any) -> None:
+    with pytest.raises(celery.exceptions.TimeoutError):
+        shop.charge.delay(1).get(timeout=0)

@@ -13,6 +13,7 @@ from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
+from celery_cascade.persistence.threads import keep_thread
 from celery_cascade.persistence.views import not_found_on
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 
@@ -208,6 +209,7 @@ def revive_session(
         halting = status is SessionStatus.ACTIVE and head.halt is not None
         if status not in (SessionStatus.SUSPENDED, SessionStatus.FAILED) and not halting:
             return status, []
+        keep_thread(conn, session_id, clock)
         values, parameters = _requeue(resend_after)
         parameters |= clock | {"b_session": session_id, "b_worker": worker, "b_version": head.version + 1}
         again = int(conn.execute(_FAILED.values(**values, **_FRESH), parameters).rowcount)

@@ -27,7 +27,7 @@ def path_of(url: URL) -> Path | None:
     name = url.database
     if url.get_backend_name() != "sqlite" or name in (None, "", ":memory:") or str(name).startswith("file:"):
         return None
-    return Path(str(name))
+    return Path(str(name)).resolve()  # SQLite keeps -wal and -shm beside the file, not beside a link to it
 
 
 def identity(path: Path) -> tuple[int, int] | None:

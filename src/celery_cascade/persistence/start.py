@@ -37,7 +37,10 @@ def start_session(
         if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
             conn.execute(_insert_definition(db.family), clock | _definition_values(new))
         continues = take_thread(conn, new, clock)
-        conn.execute(_INSERT_SESSION, clock | _session_values(new) | {"continues": continues})
+        values = clock | _session_values(new) | {"continues": continues}
+        if new.parent_session_id is not None and conn.execute(_ROOT, {"b_root": new.root_session_id}).first() is None:
+            values |= _WITHOUT_PARENT | {"root_session_id": new.session_id}
+        conn.execute(_INSERT_SESSION, values)
         conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
 
@@ -56,6 +59,9 @@ def start_session(
 
 
 _TRIES = 3
+#: Shared: a tree goes whole or not at all, so nobody deletes it while a branch is put on it.
+_ROOT = select(heads.c.id).where(heads.c.session_id == bindparam("b_root")).with_for_update(read=True)
+_WITHOUT_PARENT = {"parent_session_id": None, "parent_step": None, "depth": 0}
 _KNOWN = select(definitions.c.digest).where(definitions.c.digest == bindparam("b_digest"))
 _INSERT_SESSION = insert(sessions).values(created_at=now())
 

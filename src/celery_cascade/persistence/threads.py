@@ -9,16 +9,18 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.clock import now
 from celery_cascade.persistence.rows import NewSession
-from celery_cascade.persistence.tables import THIS_HEAD, heads, mappings
+from celery_cascade.persistence.tables import THIS_HEAD, heads, mappings, sessions
 from celery_cascade.states import FINAL_SESSION
 
 _THIS = (mappings.c.thread_id == bindparam("b_thread"), mappings.c.resource_id == bindparam("b_resource"))
 _LOCK = select(mappings.c.session_id).where(*_THIS).with_for_update()
-_STATUS = select(heads.c.status).where(THIS_HEAD)
+#: Shared: whoever would delete the session that is continued waits, or is waited for.
+_STATUS = select(heads.c.status).where(THIS_HEAD).with_for_update(read=True)
 _INSERT = insert(mappings).values(
     thread_id=bindparam("b_thread"), resource_id=bindparam("b_resource"), session_id=bindparam("b_new"),
     created_at=now(), updated_at=now(),
 )  # fmt: skip
+_THREAD_OF = select(sessions.c.thread_id, sessions.c.resource_id).where(sessions.c.session_id == bindparam("b_session"))
 _MOVE = update(mappings).where(*_THIS).values(session_id=bindparam("b_new"), updated_at=now())
 
 
@@ -47,3 +49,25 @@ def take_thread(conn: Connection, new: NewSession, clock: dict[str, Any]) -> str
         )
     conn.execute(_MOVE, clock | pair | {"b_new": new.session_id})
     return before if status is not None else None
+
+
+def keep_thread(conn: Connection, session_id: str, clock: dict[str, Any]) -> None:
+    """A session that goes on takes its thread back.
+
+    Raises:
+        SessionConflict: another session goes on with the thread.
+    """
+    row = conn.execute(_THREAD_OF, {"b_session": session_id}).one_or_none()
+    if row is None or row.thread_id is None or row.resource_id is None:
+        return
+    pair = {"b_thread": row.thread_id, "b_resource": row.resource_id}
+    now_in: str | None = conn.execute(_LOCK, pair).scalar()
+    if now_in is None or now_in == session_id:
+        return
+    status = conn.execute(_STATUS, {"b_session": now_in}).scalar()
+    if status is not None and status not in FINAL_SESSION:
+        raise SessionConflict(
+            f"session {session_id}: its thread {row.thread_id!r} goes on in session {now_in}, which is {status}",
+            hint=f"Look: cascade show {now_in}\nEnd it: cascade cancel {now_in}",
+        )
+    conn.execute(_MOVE, clock | pair | {"b_new": session_id})

@@ -8,6 +8,7 @@ still refuse (D4). An app without `Cascades`, and a task that is not decorated, 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ Starter = Callable[[Runtime, Signature, Sent], Any]
 
 #: Celery's own dispatch bears one of these: the next task of a plain chain, a callback, a member of a plain group.
 _CELERYS_OWN = ("root_id", "parent_id", "group_id", "chord", "chain")
+_FROZEN = (*_CELERYS_OWN, "group_index", "reply_to", "replaced_task_nesting")
 _MARK = "__cascade_capture__"
 
 
@@ -68,14 +70,17 @@ _REST = ("task_id", "producer", "link", "link_error", "shadow")
 
 
 def _canvas_send(inner: Any, starter: Starter) -> Any:
+    names = list(inspect.signature(inner).parameters)[3:]
+
     @functools.wraps(inner)
-    def apply_async(self: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+    def apply_async(self: Any, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         durable = options.pop("durable", self.options.get("durable"))
         runtime = runtime_of(self.app) if decorating.used or durable is not None else None
         if runtime is None:
-            return inner(self, args, kwargs, **options)
+            return inner(self, args, kwargs, *rest, **options)
+        options |= dict(zip(names, rest, strict=False))
         wanted = durable if durable is not None else any(_wants(task) for task in _tasks_in(self, runtime))
-        outermost = _is_outermost({**self.options, **options}, durable)
+        outermost = _is_outermost({**self.options, **options}, durable) and not _is_celerys_own(self)
         if not wanted or not outermost or not store_usable(runtime):
             with _plainly():
                 return inner(self, args, kwargs, **options)
@@ -84,13 +89,14 @@ def _canvas_send(inner: Any, starter: Starter) -> Any:
     return apply_async
 
 
-#: Inside the send of a canvas that is to be plain, so are its members.
-_PLAIN: ContextVar[bool] = ContextVar("celery_cascade_plain", default=False)
+_NOWHERE = object()
+#: Where a canvas is being sent that is to be plain: its members are, too, but not what they send when they run (eager).
+_PLAIN: ContextVar[Any] = ContextVar("celery_cascade_plain", default=_NOWHERE)
 
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    token = _PLAIN.set(True)
+    token = _PLAIN.set(get_current_task())
     try:
         yield
     finally:
@@ -104,7 +110,7 @@ def _wants(task: Any) -> bool:
 
 def _is_outermost(options: Mapping[str, Any], durable: bool | None) -> bool:
     """Whether this is a call of the user's that nothing durable surrounds yet."""
-    if _PLAIN.get() or any(options.get(key) is not None for key in _CELERYS_OWN):
+    if _PLAIN.get() is get_current_task() or any(options.get(key) is not None for key in _CELERYS_OWN):
         return False
     running = get_current_task()
     if running is not None and options.get("task_id") == running.request.id is not None:
@@ -112,8 +118,19 @@ def _is_outermost(options: Mapping[str, Any], durable: bool | None) -> bool:
     return durable is True or session_of_caller() is None
 
 
+def _is_celerys_own(canvas: Any) -> bool:
+    """In a running task: the body of a plain chord, or what replaces a task. Celery has frozen its members."""
+    return get_current_task() is not None and any(
+        any((leaf.get("options") or {}).get(key) is not None for key in _FROZEN) for leaf in _leaves(canvas)
+    )
+
+
 def _tasks_in(signature: Any, runtime: Runtime) -> Iterator[Any]:
-    """The tasks of a canvas, as they are registered; none if none of the app's is decorated."""
+    """The tasks of a canvas, as they are registered."""
+    return (runtime.app.tasks.get(leaf.get("task")) for leaf in _leaves(signature))
+
+
+def _leaves(signature: Any) -> Iterator[Mapping[str, Any]]:
     waiting = [signature]
     while waiting:
         node = waiting.pop()
@@ -122,7 +139,7 @@ def _tasks_in(signature: Any, runtime: Runtime) -> Iterator[Any]:
         kwargs = node.get("kwargs") or {}
         match kind_of(node):
             case None:
-                yield runtime.app.tasks.get(node.get("task"))
+                yield node
             case "chain" | "group":
                 waiting.extend(kwargs["tasks"])
             case "chord":

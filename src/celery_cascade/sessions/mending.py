@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -89,13 +90,22 @@ def _swap(file: Path, fresh: Path, aside: Path) -> Path:
     while aside.exists():
         number += 1
         aside = aside.with_name(f"{aside.name.rpartition('Z')[0]}Z-{number}")
-    file.rename(aside)
+    # Killed anywhere between two lines, the whole original is there under one of the names.
+    for suffix in ("", *_BESIDE):
+        part = file.with_name(file.name + suffix)
+        if part.exists():
+            _also_as(part, aside.with_name(aside.name + suffix))
     for suffix in _BESIDE:
-        beside = file.with_name(file.name + suffix)
-        if beside.exists():
-            beside.rename(aside.with_name(aside.name + suffix))
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
     os.replace(fresh, file)
     return aside
+
+
+def _also_as(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without links
+        shutil.copy2(file, name)
 
 
 def _refuse_if_used(runtime: Runtime, file: Path) -> None:

@@ -21,7 +21,8 @@ def send(runtime: Runtime, signature: Signature, sent: Sent) -> Session:
             nothing was started, and nothing was sent.
     """
     refuse_unsafe_broker(runtime.app)
-    chosen: Any = sent.options.get("task_id") or signature.options.get("task_id")
+    # Not the signature's own: Celery leaves the id of an earlier send there.
+    chosen: Any = sent.options.get("task_id")
     options = StartOptions(session_id=chosen, trigger="send")
     session = Session(runtime, start(runtime, signature, options=options, sent=sent))
     if runtime.app.conf.task_always_eager and runtime.app.conf.task_eager_propagates:

@@ -277,7 +277,8 @@ _RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()
 
 def runtime_of(app: Any) -> Runtime | None:
     """The runtime of an app that has the plugin, else None."""
-    return _RUNTIMES.get(app)
+    real = app._get_current_object() if hasattr(app, "_get_current_object") else app
+    return _RUNTIMES.get(real)
 
 
 def attach(app: Any, runtime: Runtime) -> None:
