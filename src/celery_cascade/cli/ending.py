@@ -12,7 +12,7 @@ from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say
 from celery_cascade.sessions.plain import PlainResult, PlainRun
-from celery_cascade.sessions.session import Session
+from celery_cascade.sessions.session import Session, again
 from celery_cascade.states import SessionStatus, SuspendReason
 
 _BY_ITSELF = {SuspendReason.WORKER_LOST, SuspendReason.TIMER, SuspendReason.CHILDREN}
@@ -44,9 +44,7 @@ def conclude(session: Session, status: SessionStatus) -> NoReturn:
             _waiting(session)
         case SessionStatus.FAILED:
             say(f"Error: {why(whole['error'] or {})}")
-            _next(
-                f"Look: cascade show {session.id}", f"Try again from the last checkpoint: cascade resume {session.id}"
-            )
+            _next(f"Look: cascade show {session.id}", *again(session.id, whole["error"]).splitlines())
         case _:
             if whole["reason"]:
                 say(f"Reason: {printable(whole['reason'])}")

@@ -21,10 +21,14 @@ def inputs_of(cascade: Cascade, pairs: Iterable[str], file: str | None) -> dict[
         file: a JSON object; `-` = stdin.
     """
     found = {} if file is None else _from_file(file)
+    given: set[str] = set()
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"-i {pair!r} has no value", hint="Write it as -i key=value, such as -i order_id=7")
+        if key in given:
+            raise UsageError(f"-i {key}=… is given twice", hint="Give each input once")
+        given.add(key)
         found[key] = text if _is_text(cascade, key) else _value(text)
     return found
 

@@ -37,7 +37,7 @@ def run_here(runtime: Runtime, session_id: str, *, since: int = 0) -> NoReturn:
     except KeyboardInterrupt:
         _stopped(session, "Stopped in the middle of a step, which runs again when the session goes on.")
     if stop.asked and status is SessionStatus.SUSPENDED:
-        _stopped(session, f"Session {session_id} is suspended after the last step.")
+        _stopped(session, f"Session {session_id} is suspended after the step that ran.")
     conclude(session, status)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from celery_cascade.definition.words import suggestion
 from celery_cascade.errors import DefinitionError
 
 #: Kept in the definition, and given to each message of the step.
@@ -67,7 +68,8 @@ def read(task: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             kept[name] = _checked(task, name, value)
         else:
             raise DefinitionError(
-                f"task {task!r}: a durable send does not take {name}: {_WHY.get(name, 'it would be lost')}",
+                f"task {task!r}: a durable send does not take {name}: {_WHY.get(name, 'it would be lost')}"
+                f"{suggestion(name, KEPT | WITHOUT_MEANING) if name not in _WHY else ''}",
                 hint="Leave it out, or send a plain message: .apply_async(..., durable=False)",
             )
     return dict(sorted(kept.items())), headers

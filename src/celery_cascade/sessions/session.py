@@ -35,6 +35,13 @@ _CELERYS: dict[str, str] = {
 }
 
 
+def again(session_id: str, error: Any) -> str:
+    """How to go on after a failure. What a template asks for in vain, a resume asks for again."""
+    if isinstance(error, dict) and error.get("type") == "TemplateError":
+        return "It keeps the definition that it was started with: mend the file, and start a new session of it"
+    return f"Try again from its last checkpoint: cascade resume {session_id}"
+
+
 class Session:
     """One run of a cascade. Every attribute is read from the store when it is asked for.
 
@@ -249,8 +256,15 @@ class Session:
         where, what = self._told(row)
         hint = f"Look: cascade show {self.id}"
         if status is SessionStatus.FAILED:
-            hint += f"\nTry again from its last checkpoint: cascade resume {self.id}"
+            hint += f"\n{again(self.id, self._error_of(row))}"
         return SessionFailed(f"session {self.id} {status.value}{where}{what}", hint=hint)
+
+    @staticmethod
+    def _error_of(row: Row) -> Any:
+        try:
+            return view.plain(row["error"], "its error")
+        except StoreError:
+            return None
 
     def _told(self, row: Row) -> tuple[str, str]:
         """Which step, and what happened or who said why."""
