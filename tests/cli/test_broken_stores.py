@@ -210,3 +210,27 @@ def test_the_block_of_a_sound_project_tells_versions_counts_and_checks(project: 
     assert json.dumps(found).count("guarded") == 1
     own = project.json("doctor", "--tasks")["tasks"]
     assert f"{len(own)} tasks, each of them guarded" in project.run("doctor").stdout
+
+
+@pytest.mark.parametrize("kind", ["junk", "a folder"])
+def test_a_broken_file_of_the_embedded_broker_is_told_by_doctor_and_worker(
+    project: Project, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "its file is not there yet" in project.run("doctor").stdout
+    file = project.folder / ".cascade" / "broker.sqlite"
+    if kind == "junk":
+        file.write_bytes(b"garbage " * 1000)
+    else:
+        file.mkdir()
+    result = project.run("doctor")
+    why = "file is not a database" if kind == "junk" else "it is a folder, not a file"
+    assert result.exit_code == 69, result.output
+    assert f"ERROR   broker    the embedded broker's file {file} cannot be used: {why}" in result.stdout
+    assert "Stop the workers and move it away (its messages are sent again from the store)" in result.stdout
+    assert f"mv {file} {file}.broken" in result.stdout
+    with caplog.at_level(logging.CRITICAL, "celery_cascade"), pytest.raises(SystemExit) as stopped:
+        celery_signals.worker_init.send(sender=Controller(project.runtime.app))
+    assert stopped.value.code == 69
+    assert f"the embedded broker's file {file} cannot be used" in caplog.text
+    file.rename(f"{file}.broken")
+    assert project.run("doctor").exit_code == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from amqp.exceptions import AccessRefused, NotAllowed
+from kombu.transport.pyamqp import Transport
 
 from celery_cascade.cli import checks
 from celery_cascade.persistence.rows import WorkerRow
@@ -21,6 +23,8 @@ def test_a_sound_project_is_ok_and_a_missing_worker_only_a_warning(project: Proj
     assert result.exit_code == 0
     assert "DB OK: sqlite:///" in result.stdout
     assert f"Start one with: celery -A {project.name} worker" in result.stdout
+    assert "every row has its session" in result.stdout
+    assert "failed" not in result.stdout
     found = project.json("doctor")
     assert found["ok"] is True
     assert states(found) == {
@@ -52,11 +56,30 @@ def test_a_store_without_tables_exits_7(make_project, tmp_path: Path) -> None:
     assert commands_in(result.stdout) == [["migrate", "up"]]
 
 
+def test_a_relative_sqlite_url_is_shown_as_it_is_read_and_warned_of(
+    make_project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = make_project(cascade_database_url="sqlite:///rel.db")
+    whole = f"sqlite:///{tmp_path / 'rel.db'}"
+    result = project.run("doctor")
+    assert result.exit_code == 7
+    assert f"ERROR   store     the store {whole} has no tables" in result.stdout
+    assert project.run("migrate", "up").exit_code == 0
+    result = project.run("doctor")
+    assert result.exit_code == 0
+    assert f"DB OK: {whole}, schema" in result.stdout
+    assert "warning store     sqlite:///rel.db is relative to the working directory" in result.stdout
+    assert f"write {whole}\n" in result.stdout
+
+
 def test_a_store_that_does_not_answer_exits_69(make_project) -> None:
     project = make_project(cascade_database_url="postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     result = project.run("doctor")
     assert result.exit_code == 69
     assert "does not answer" in result.stdout
+    assert "Is it running" in result.stdout
+    assert "Find out more" not in result.stdout  # this is what finds out more
     assert project.run("ls").exit_code == 69
 
 
@@ -74,6 +97,22 @@ def test_a_broker_that_does_not_answer_exits_69(make_project) -> None:
     found = project.json("doctor", code=69)
     assert states(found)["broker"] == "error"
     assert states(found)["store"] == "ok"
+
+
+@pytest.mark.parametrize("refused", [NotAllowed("no vhost 'x'"), AccessRefused("ACCESS_REFUSED - Login was refused")])
+def test_a_broker_that_refuses_login_or_vhost_exits_69_and_the_other_checks_go_on(
+    make_project, monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    def refuse(self: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(Transport, "establish_connection", refuse)
+    project = make_project(broker_url="amqp://nobody:canary@127.0.0.1:1/x")
+    result = project.run("doctor")
+    assert result.exit_code == 69, result.output
+    assert "ERROR   broker    the broker amqp://nobody:**@127.0.0.1:1/x refuses us: " in result.stdout
+    assert "Look at user, password and virtual host in broker_url" in result.stdout
+    assert {"store", "guard", "references", "workers"} <= states(project.json("doctor", code=69)).keys()
 
 
 def test_a_broker_that_loses_messages_is_refused(make_project) -> None:
@@ -98,7 +137,9 @@ def test_a_damaged_store_exits_7_and_is_moved_aside_by_fix(project: Project) -> 
     assert (home / "store.sqlite").read_bytes() == b"garbage " * 1000
     (command,) = commands_in(result.stderr)
     assert command == ["doctor", "--fix"]
-    assert project.run(*command).exit_code == 0
+    mended = project.run(*command)
+    assert mended.exit_code == 0
+    assert "Nothing could be saved from it: the new store" in mended.stderr
     (moved,) = home.glob("store.sqlite.corrupt-*Z")
     assert moved.read_bytes() == b"garbage " * 1000
     assert project.run("ls").exit_code == 0

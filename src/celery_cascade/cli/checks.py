@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kombu.exceptions import KombuError
@@ -16,8 +16,9 @@ from celery_cascade.cli.exits import FAILED, STORE, UNREACHABLE, USAGE
 from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
 from celery_cascade.config import doubts_in, problems_in
-from celery_cascade.errors import CascadeError, ConfigError
+from celery_cascade.errors import CascadeError
 from celery_cascade.persistence import migrate, sqlite_file, surroundings
+from celery_cascade.persistence.database_dialects import SQL_ERRORS, shown
 from celery_cascade.persistence.rows import WorkerRow
 from celery_cascade.persistence.store import Store
 from celery_cascade.tasks.guard import unguarded
@@ -26,6 +27,7 @@ from celery_cascade.tasks.runtime import Runtime
 State = Literal["ok", "warning", "error"]
 #: Seconds that the broker has to answer, and other workers to say what they consume.
 PATIENCE = 3.0
+_REFUSALS = (403, 530)  #: AMQP's ACCESS_REFUSED and NOT_ALLOWED
 _NO_TASKS = "Import the modules that define them, or set `include` of the Celery app"
 
 
@@ -55,7 +57,26 @@ def settings(runtime: Runtime) -> list[Check]:
 
 
 def store(runtime: Runtime) -> list[Check]:
-    """Whether the database answers, has our tables (R51), and is sound."""
+    """Whether the database answers, has our tables (R51), and is sound; files are told with all of their path."""
+    try:
+        database = runtime.open_database()
+    except CascadeError:
+        return _look(runtime)  # it says why
+    file = database.file
+    if file is None or file.is_absolute():
+        return _look(runtime)
+    whole = shown(database.url.set(database=str(file.absolute())))
+    found = [replace(check, message=check.message.replace(database.shown, whole)) for check in _look(runtime)]
+    relative = Check(
+        name="store",
+        message=f"{database.shown} is relative to the working directory: each directory has a store of its own",
+        hint=f"In cascade_database_url (or CELERY_CASCADE_DATABASE_URL) write {whole}",
+        state="warning",
+    )
+    return [*found, relative]
+
+
+def _look(runtime: Runtime) -> list[Check]:
     try:
         found = runtime.store
         found.probe()
@@ -73,7 +94,7 @@ def store(runtime: Runtime) -> list[Check]:
 
 def _cure(error: CascadeError) -> str:
     """The hint without "ask doctor": this is doctor."""
-    lines = [line for line in error.hint.splitlines() if not line.endswith("with: cascade doctor")]
+    lines = [line for line in error.hint.splitlines() if not line.endswith(" cascade doctor")]
     return "\n".join(lines)
 
 
@@ -101,7 +122,7 @@ def around(runtime: Runtime) -> list[Check]:
     try:
         return [*references(runtime), *neighbours(runtime), *json_functions(runtime)]
     except CascadeError as error:
-        return [Check(name="tables", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
+        return [Check(name="tables", message=error.message, hint=_cure(error), state="error", code=error.exit_code)]
 
 
 def references(runtime: Runtime) -> list[Check]:
@@ -145,12 +166,12 @@ def neighbours(runtime: Runtime) -> list[Check]:
     found = surroundings.foreign_tables(runtime.store.database)
     if not found:
         return []
-    shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+    some = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
     history = "and an Alembic history " if surroundings.HOSTS_VERSION_TABLE in found else ""
     return [
         Check(
             name="tables",
-            message=f"{counted(len(found), 'other table')} {history}in the same place: {shown}",
+            message=f"{counted(len(found), 'other table')} {history}in the same place: {some}",
             hint="So that their Alembic does not drop ours, in its env.py: context.configure(…, "
             "include_object=celery_cascade.migrations.include_object)",
         )
@@ -177,14 +198,15 @@ def broker(runtime: Runtime) -> list[Check]:
     app = runtime.app
     try:
         embedded.refuse_unsafe_broker(app)
-    except ConfigError as error:
+        embedded.refuse_broken_broker(app)
+    except CascadeError as error:
         return [Check(name="broker", message=error.message, hint=error.hint, state="error", code=error.exit_code)]
-    shown = maybe_sanitize_url(str(app.conf.broker_url or app.conf.broker_write_url))
+    url = maybe_sanitize_url(str(app.conf.broker_url or app.conf.broker_write_url))
     try:
         connection = app.connection_for_write(connect_timeout=PATIENCE)
         connection.transport_cls, connection.transport  # noqa: B018  imports the client
     except (ImportError, KeyError) as error:
-        scheme = shown.partition(":")[0]
+        scheme = url.partition(":")[0]
         return [
             Check(
                 name="broker",
@@ -195,20 +217,34 @@ def broker(runtime: Runtime) -> list[Check]:
             )
         ]
     with connection:
-        shown = connection.as_uri()
+        url = connection.as_uri()
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=PATIENCE)
-        except (OSError, KombuError) as error:
-            return [
-                Check(
-                    name="broker",
-                    message=f"the broker {shown} does not answer: {error or type(error).__name__}",
-                    hint="Start it, or set broker_url to where it is; what was started waits in the store",
-                    state="error",
-                    code=UNREACHABLE,
-                )
-            ]
-    return [Check(name="broker", message=f"{shown} answers")]
+        except _errors_of(connection) as error:
+            return [_unusable(url, error)]
+    file = embedded.broker_file(app)
+    missing = file is not None and not file.exists()
+    told = "its file is not there yet, and is made with the first message" if missing else "answers"
+    return [Check(name="broker", message=f"{url}{': ' if missing else ' '}{told}")]
+
+
+def _errors_of(connection: Any) -> tuple[type[BaseException], ...]:
+    """What a transport raises when the broker is not there, or refuses us; each has classes of its own."""
+    return (*connection.connection_errors, *connection.channel_errors, OSError, KombuError, *SQL_ERRORS)
+
+
+def _unusable(url: str, error: BaseException) -> Check:
+    refused = getattr(error, "code", None) in _REFUSALS
+    return Check(
+        name="broker",
+        message=f"the broker {url} {'refuses us' if refused else 'does not answer'}: {error or type(error).__name__}",
+        hint="Look at user, password and virtual host in broker_url, and at the user's rights; what was started waits "
+        "in the store"
+        if refused
+        else "Start it, or set broker_url to where it is; what was started waits in the store",
+        state="error",
+        code=UNREACHABLE,
+    )
 
 
 def workers(runtime: Runtime, found: Iterable[WorkerRow], caller: Caller) -> list[Check]:

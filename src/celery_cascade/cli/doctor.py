@@ -17,6 +17,8 @@ from celery_cascade.cli.report import markdown
 from celery_cascade.cli.words import is_json, out, out_json, printable
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
+#: Checks whose hint would frighten where all is well; it is in --json.
+_ASIDE = ("references",)
 _EXAMPLE = (
     "celery -A proj cascade doctor",
     "celery -A proj cascade doctor --tasks",
@@ -66,5 +68,7 @@ def _tell(found: list[Check]) -> None:
     for check in found:
         mark, colour = _MARKS[check.state]
         out(f"{click.style(f'{mark:<8}', fg=colour)}{check.name:<9} {printable(check.message, lines=True)}")
+        if check.state == "ok" and check.name in _ASIDE:
+            continue
         for line in as_called(check.hint).splitlines():
             out(f"{'':<18}{printable(line)}")

@@ -54,7 +54,10 @@ def _tell(file: Path, mended: Mended) -> None:
     say(f"Moved the damaged file to {mended.moved_to}; it was not changed, and nothing deletes it.")
     saved = mended.salvaged
     total = sum(rows for table, rows in saved.rows.items() if table != "cascade_meta")
-    say(f"Salvaged into the new store {file}: {counted(total, 'row')}.")
+    if total:
+        say(f"Salvaged into the new store {file}: {counted(total, 'row')}.")
+    else:
+        say(f"Nothing could be saved from it: the new store {file} is empty.")
     for table, rows in saved.rows.items():
         lost = saved.refused.get(table, 0)
         if rows or lost or table in saved.damaged:

@@ -8,6 +8,7 @@ sends again. The transport itself is in `transport.py`, loaded by kombu when a c
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import sys
 from contextlib import closing
@@ -18,7 +19,7 @@ from urllib.parse import quote, unquote
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_cascade.config import HOME_VARIABLE, CascadeConfig
-from celery_cascade.errors import ConfigError
+from celery_cascade.errors import ConfigError, StoreUnavailable
 
 SCHEME = "cascade-sqlite"
 FOLDER = ".cascade"
@@ -87,6 +88,46 @@ def refuse_unsafe_broker(app: Any) -> None:
                 hint='Use Celery("proj", **embedded()) with `from celery_cascade.embedded import embedded`, which '
                 "needs no server either, or Redis or RabbitMQ",
             )
+
+
+def refuse_broken_broker(app: Any) -> None:
+    """Refuse an embedded broker whose file is there, but cannot be used; one that is not there yet is made.
+
+    Raises:
+        StoreUnavailable: it is no file, not ours to read and write, or no SQLite database.
+    """
+    file = broker_file(app)
+    if file is None or not file.exists():
+        return
+    if file.is_dir():
+        problem = "it is a folder, not a file"
+    elif not os.access(file, os.R_OK | os.W_OK):
+        raise StoreUnavailable(
+            f"the embedded broker's file {file} cannot be used: this user may not read and write it",
+            hint=f"Give this user the right to read and write {file} and its folder",
+            lasting=True,
+        )
+    else:
+        problem = _unreadable(file)
+    if problem:
+        raise StoreUnavailable(
+            f"the embedded broker's file {file} cannot be used: {problem}",
+            hint="Stop the workers and move it away (its messages are sent again from the store):\n"
+            f"mv {shlex.quote(str(file))} {shlex.quote(f'{file}.broken')}",
+            lasting=True,
+        )
+
+
+def _unreadable(file: Path) -> str:
+    """What SQLite says about a file that it cannot read; nothing of one that others hold just now."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=5.0)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return "" if busy else str(error)
+    return ""
 
 
 def _broker_urls(app: Any) -> list[str]:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from celery_cascade.errors import ConfigError
 from celery_cascade.persistence.servers import check_server
+
+#: For those who know no SQLAlchemy: what a broker in a database raises.
+SQL_ERRORS: tuple[type[Exception], ...] = (SQLAlchemyError,)
 
 Family = Literal["sqlite", "postgresql", "mysql"]
 
@@ -34,6 +37,14 @@ _FAMILIES: dict[str, Family] = {
 # mysql+pymysql speaks to both servers and finds out which; mariadb+pymysql refuses MySQL.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _DRIVERS["mariadb"] = _DRIVERS["mysql"]
+#: Modules of drivers that pip knows by another name.
+_DISTRIBUTIONS = {
+    "mysql": "mysql-connector-python",
+    "mysqlconnector": "mysql-connector-python",
+    "mysqldb": "mysqlclient",
+    "psycopg2": "psycopg2-binary",
+    "pymysql": "PyMySQL",
+}
 _LEAVE_OUT = "Or leave it out (and CELERY_CASCADE_DATABASE_URL): the store is SQLite beside your app then"
 _CONNECT_TIMEOUT = 10  # seconds; psycopg's own default is for ever
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
@@ -62,6 +73,12 @@ def read_url(text: str | Path) -> tuple[URL, Family]:
     if backend not in _FAMILIES:
         raise ConfigError(
             f"cascade_database_url: {backend!r} is not one of sqlite, postgresql, mysql, mariadb", hint=_LEAVE_OUT
+        )
+    if backend == "sqlite" and (url.host or url.username or url.password or url.port):
+        raise ConfigError(
+            "cascade_database_url: a slash is missing after sqlite://, so that the file's name is read as a host",
+            hint="Write sqlite:////absolute/path (four slashes), or sqlite:///file (three) for a file in the working "
+            f"directory\n{_LEAVE_OUT}",
         )
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), _FAMILIES[backend]
 
@@ -148,7 +165,8 @@ def package_of(url: URL, family: Family, module: str | None) -> str:
     """What to install for a driver that is missing: our extra, or the driver that the URL asks for."""
     if url.drivername in (*_DRIVERS.values(), "sqlite"):
         return f"'celery-cascade[{EXTRA[family]}]'"
-    return module or url.drivername.partition("+")[2]
+    wanted = (module or url.drivername.partition("+")[2]).partition(".")[0]
+    return _DISTRIBUTIONS.get(wanted.lower(), wanted)
 
 
 def spare_rollbacks(dialect: Any) -> None:

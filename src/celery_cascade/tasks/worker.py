@@ -44,6 +44,7 @@ def on_worker_init(sender: Any = None, **_: Any) -> None:
 def _begin(runtime: Runtime, controller: Any) -> None:
     check_pool(pool_name(controller.pool_cls))
     embedded.refuse_unsafe_broker(runtime.app)
+    embedded.refuse_broken_broker(runtime.app)
     if not store_usable(runtime):  # it has been told; steps of sessions are not touched without a row of our own
         return
     patiently(lambda: runtime.store, seconds=runtime.config.database_patience, what="start of the worker")

@@ -9,6 +9,7 @@ import pytest
 
 from celery_cascade.errors import ConfigError, StoreUnavailable
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.database_dialects import package_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,15 @@ def test_url_of_no_database_we_know_is_a_config_error(url, says):
         Database(url)
 
 
+@pytest.mark.parametrize("url", ["sqlite://x.db", "sqlite://var/x.db", "sqlite+pysqlite://x.db", "sqlite://me@/x.db"])
+def test_sqlite_with_a_slash_too_few_is_a_config_error_that_names_the_right_form(url):
+    with pytest.raises(ConfigError, match="a slash is missing after sqlite://") as caught:
+        Database(url)
+    assert caught.value.exit_code == 2
+    assert "sqlite:////absolute/path" in caught.value.hint
+    assert "sqlite:///file" in caught.value.hint
+
+
 def test_a_file_in_a_folder_with_odd_letters_is_made_there_and_nowhere_else(tmp_path):
     """R92: what means something in a URL is a letter in a file's name."""
     file = tmp_path / "a?b 100%41 #x;ü" / "store.sqlite"
@@ -58,6 +68,22 @@ def test_missing_driver_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigError, match=r"pip install 'celery-cascade\[postgresql\]'"):
         Database("postgresql://h/d").ping()
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "distribution"),
+    [
+        ("mysql+mysqldb://h/d", "MySQLdb", "mysqlclient"),
+        ("mysql+mysqlconnector://h/d", "mysql.connector", "mysql-connector-python"),
+        ("mariadb+pymysql://h/d", "pymysql", "PyMySQL"),
+        ("postgresql+psycopg2://h/d", "psycopg2", "psycopg2-binary"),
+        ("postgresql+psycopg2://h/d", None, "psycopg2-binary"),
+        ("postgresql+pg8000://h/d", "pg8000", "pg8000"),
+    ],
+)
+def test_a_driver_is_named_as_pip_knows_it(url, module, distribution):
+    database = Database(url)
+    assert package_of(database.url, database.family, module) == distribution
 
 
 @pytest.mark.parametrize(
