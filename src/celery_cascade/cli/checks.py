@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -63,9 +64,10 @@ def store(runtime: Runtime) -> list[Check]:
     except CascadeError:
         return _look(runtime)  # it says why
     file = database.file
-    if file is None or file.is_absolute():
+    written = database.url.database  # `file` is where that leads from here
+    if file is None or written is None or os.path.isabs(written):
         return _look(runtime)
-    whole = shown(database.url.set(database=str(file.absolute())))
+    whole = shown(database.url.set(database=os.path.abspath(written)))
     found = [replace(check, message=check.message.replace(database.shown, whole)) for check in _look(runtime)]
     relative = Check(
         name="store",

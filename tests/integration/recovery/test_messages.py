@@ -103,7 +103,7 @@ def test_a_queue_that_is_taken_from_under_a_worker_is_made_again_and_the_session
 
 
 #: How many sessions wait at once. On a second broker the count says little more: the decision is SQL's.
-LONG = {"redis": 5000, "rabbitmq": 1000}
+LONG = {"redis": 5000, "rabbitmq": 300}
 
 
 @pytest.mark.slow
