@@ -96,7 +96,7 @@ def _look(runtime: Runtime) -> list[Check]:
 
 def _cure(error: CascadeError) -> str:
     """The hint without "ask doctor": this is doctor."""
-    lines = [line for line in error.hint.splitlines() if not line.endswith(" cascade doctor")]
+    lines = [line for line in error.hint.splitlines() if not line.endswith("cascade doctor")]
     return "\n".join(lines)
 
 
