@@ -332,8 +332,7 @@ class Cascades:
 
 def check_app(app: Any) -> Celery:
     """The app, also behind Celery's proxy. Raises UsageError: it is none."""
-    real = app._get_current_object() if hasattr(app, "_get_current_object") else app
-    if not isinstance(real, Celery):
+    if not isinstance(calling.real_app(app), Celery):
         raise UsageError(
             f"{shown(app)} is no Celery app", hint="Such as: app = Celery('proj'); cascades = Cascades(app)"
         )
@@ -403,7 +402,7 @@ def _find_app(app: Celery | str | None) -> Celery:
                 f"the Celery app {name!r} cannot be loaded: {error}",
                 hint="Pass app=..., set CELERY_APP=your_module, or import the module that makes your Celery app",
             ) from error
-    found = current_app._get_current_object()
+    found = calling.real_app(current_app)
     if found.main in (None, "default", "__main__") and not [t for t in found.tasks if not t.startswith("celery")]:
         raise ConfigError(
             "there is no Celery app to run the cascade's tasks with",

@@ -20,9 +20,14 @@ _FOUND_BY_CELERY = ("app", "celery")
 _APPS: WeakKeyDictionary[Any, tuple[str | None, int]] = WeakKeyDictionary()
 
 
+def real_app(app: Any) -> Any:
+    """The app behind `current_app` or another proxy; such a proxy can neither be compared nor weakly referred to."""
+    return app._get_current_object() if hasattr(app, "_get_current_object") else app
+
+
 def register(app: Any) -> None:
     """Say that `app` has sessions: commands are about it, if it is the only one."""
-    _APPS.setdefault(app._get_current_object() if hasattr(app, "_get_current_object") else app, (None, 0))
+    _APPS.setdefault(real_app(app), (None, 0))
 
 
 def words() -> str:

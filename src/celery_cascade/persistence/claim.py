@@ -44,7 +44,6 @@ _CLAIM_TIMED = _CLAIM.values(deadline=after("b_timeout"))
 _CLAIM_RETURNING = _CLAIM.returning(*_RETURNED)
 _CLAIM_TIMED_RETURNING = _CLAIM_TIMED.returning(*_RETURNED)
 _READ_MINE = select(*_RETURNED).where(THIS_STEP)
-_READ_STATUS = select(steps.c.status, steps.c.attempt).where(THIS_STEP)
 
 
 def claim_step(
@@ -102,12 +101,3 @@ def _claim_row(db: Database, parameters: dict[str, Any], *, timed: bool) -> Any:
         return conn.execute(_READ_MINE, parameters).one()
 
     return db.transaction(work)
-
-
-def step_status(db: Database, key: StepKey) -> tuple[str, int] | None:
-    """Status and attempt of a step; None if there is no such row."""
-    with db.read() as conn:
-        row = conn.execute(
-            _READ_STATUS, {"b_session": key.session_id, "b_step": key.step, "b_item": key.item}
-        ).one_or_none()
-    return None if row is None else (row.status, row.attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -88,10 +87,8 @@ def read_target(runtime: Runtime, target: Target) -> Source:
     if text in runtime.registered:
         text = runtime.registered[text]
     elif Path(text).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(text).is_file():
-        near = difflib.get_close_matches(text, runtime.registered, n=1)
         raise DefinitionNotFound(
-            f"{text!r} is neither a cascade file nor a registered cascade"
-            + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"{text!r} is neither a cascade file nor a registered cascade{suggestion(text, runtime.registered)}",
             hint="Give the path of a .yaml or .json file, or register it first: cascades.register('order.yaml')",
         )
     return read_file(text, runtime.config.max_definition_bytes)
@@ -218,10 +215,8 @@ def start_options(**given: Any) -> StartOptions:
     known = [item.name for item in fields(StartOptions)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise UsageError(
-                f"a start has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-                hint=f"One of: {', '.join(known)}",
+                f"a start has no option {name!r}{suggestion(name, known)}", hint=f"One of: {', '.join(known)}"
             )
     expires_in = given.get("expires_in")
     if isinstance(expires_in, timedelta):

@@ -11,7 +11,7 @@ from typing import Any
 from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import StoreError
 from celery_cascade.persistence.rows import NO_ITEM, Row
-from celery_cascade.states import FINAL_SESSION, SessionStatus, StepStatus
+from celery_cascade.states import SessionStatus, StepStatus
 
 logger = logging.getLogger("celery_cascade")
 
@@ -175,8 +175,3 @@ def _step(row: Mapping[str, Any], owner: str, phase: str | None) -> dict[str, An
         "output": plain(row.get("output"), f"{what} output"),
         "error": plain(row.get("error"), f"{what} error"),
     }
-
-
-def is_final(row: Row) -> bool:
-    """Whether the session has ended."""
-    return row["status"] in FINAL_SESSION

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.app.trace import build_tracer
 
+from celery_cascade.calling import real_app
 from celery_cascade.tasks import guard_spawn, propagate
 from celery_cascade.tasks.annotations import GuardAnnotation, add_guards, is_guarded
 from celery_cascade.tasks.attempt import StepRunner
@@ -21,7 +22,7 @@ def install_guard(app: Any, runner: StepRunner) -> None:
     annotation goes to `app.annotations`, the prepared form of `task_annotations`, and not into the setting: that may
     still be replaced (`config_from_object`, `conf.update`), is pickled for spawned processes, and belongs to the user.
     """
-    app = _real(app)
+    app = real_app(app)
     known = RUNNER in app.__dict__
     setattr(app, RUNNER, runner)
     if known:
@@ -40,7 +41,7 @@ def guard_rebuilt_app(app: Any) -> None:
 
 def guard_tasks(app: Any) -> None:
     """Wrap what was bound before the guard came; Celery annotates a class only when it binds it first."""
-    app = _real(app)
+    app = real_app(app)
     for name, task in list(app._tasks.items()):
         if not type(task).__bound__:
             continue
@@ -50,14 +51,9 @@ def guard_tasks(app: Any) -> None:
 
 def unguarded(app: Any) -> list[str]:
     """Names of the registered tasks, Celery's own included, that could run as a step without being noticed."""
-    app = _real(app)
+    app = real_app(app)
     return sorted(
         name
         for name, task in app.tasks.items()
         if RUNNER not in app.__dict__ or not all(is_guarded(type(task), attribute) for attribute in GUARDED)
     )
-
-
-def _real(app: Any) -> Any:
-    """The app behind `current_app` or another proxy."""
-    return app._get_current_object() if hasattr(app, "_get_current_object") else app

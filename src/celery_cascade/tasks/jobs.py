@@ -6,15 +6,14 @@ They are plain tasks, no steps. Their results are small, and kept where there is
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from celery.utils.imports import symbol_by_name
 
 from celery_cascade import embedded
 from celery_cascade.definition.cascade import Source
-from celery_cascade.definition.words import shown
+from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.errors import UsageError
 from celery_cascade.tasks import recovery
 from celery_cascade.tasks.degraded import store_usable
@@ -94,10 +93,8 @@ def registered(runtime: Runtime, name: str) -> str:
     if name not in runtime.registered and cascades is not None:
         cascades.register_configured()
     if name not in runtime.registered:
-        near = difflib.get_close_matches(name, runtime.registered, n=1)
         raise UsageError(
-            f"no cascade is registered as {name!r} in app {runtime.app.main!r}"
-            + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"no cascade is registered as {name!r} in app {runtime.app.main!r}{suggestion(name, runtime.registered)}",
             hint="Register it where the app is made: cascades.register('order.yaml'), or in cascade_definitions",
         )
     return name
@@ -106,25 +103,18 @@ def registered(runtime: Runtime, name: str) -> str:
 def _checked(options: dict[str, Any]) -> Any:
     """The options of a start. Raises UsageError: one of them is none."""
     make = symbol_by_name(_OPTIONS)
-    known = [field.name for field in dataclasses.fields(make)]
-    for option in options:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            raise UsageError(
-                f"celery_cascade.start has no option {option!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-                hint=f"One of: {', '.join(known)}",
-            )
+    _refuse_unknown("celery_cascade.start", options, [field.name for field in dataclasses.fields(make)])
     return make(**options)
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a prune. Raises UsageError: one of them is none."""
-    known = ("status", "cascade", "keep_last", "dry_run")
+    _refuse_unknown("celery_cascade.prune", options, ["days", "status", "cascade", "keep_last", "dry_run"])
+    return options
+
+
+def _refuse_unknown(task: str, options: Collection[str], known: Sequence[str]) -> None:
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            raise UsageError(
-                f"celery_cascade.prune has no option {option!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-                hint="One of: days, status, cascade, keep_last, dry_run",
-            )
-    return options
+            what = f"{task} has no option {option!r}{suggestion(option, known)}"
+            raise UsageError(what, hint=f"One of: {', '.join(known)}")

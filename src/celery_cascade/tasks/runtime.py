@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from celery_cascade.calling import real_app
 from celery_cascade.config import CascadeConfig
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan, make_plan
@@ -277,8 +278,7 @@ _RUNTIMES: WeakKeyDictionary[Any, Runtime] = WeakKeyDictionary()
 
 def runtime_of(app: Any) -> Runtime | None:
     """The runtime of an app that has the plugin, else None."""
-    real = app._get_current_object() if hasattr(app, "_get_current_object") else app
-    return _RUNTIMES.get(real)
+    return _RUNTIMES.get(real_app(app))
 
 
 def attach(app: Any, runtime: Runtime) -> None:
