@@ -15,7 +15,6 @@ from celery import Celery, current_app
 from celery_cascade import calling
 from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.policies import step_policy
-from celery_cascade.definition.words import shown
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.orm_session import StoreSession, db_session
@@ -32,6 +31,7 @@ from celery_cascade.tasks import jobs, propagate, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
 from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
+from celery_cascade.words import shown
 
 
 class Cascades:

@@ -10,7 +10,7 @@ import click
 from celery_cascade.__about__ import __version__
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.problems import told
-from celery_cascade.definition.words import nearest
+from celery_cascade.words import nearest
 
 #: In the order of the help text.
 VERBS = (

@@ -14,8 +14,8 @@ from celery_cascade.definition.locate import step_error, step_warning
 from celery_cascade.definition.places import Warning_
 from celery_cascade.definition.reader import read_with_warnings
 from celery_cascade.definition.source import DEFAULT_MAX_BYTES, from_bytes, read_file
-from celery_cascade.definition.words import suggestion
 from celery_cascade.errors import DefinitionError
+from celery_cascade.words import suggestion
 
 STDIN = "-"
 

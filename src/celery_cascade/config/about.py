@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,16 +58,3 @@ def setting(default: Any, kind: Kind, **words: Any) -> Any:
 def settings_of(cls: Any) -> dict[str, About]:
     """The settings of a class by name, in its order."""
     return {item.name: item.metadata["about"] for item in dataclasses.fields(cls)}
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that a word was probably meant to be. Letter case does not count."""
-    lowered = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(word.lower(), lowered, n=1)
-    return lowered[found[0]] if found else None
-
-
-def near(word: str, known: Iterable[str], quote: str = "") -> str:
-    """`; did you mean x?`, or nothing."""
-    found = nearest(word, known)
-    return f"; did you mean {quote}{found}{quote}?" if found else ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from celery_cascade.config.about import PREFIX, About, nearest
+from celery_cascade.config.about import PREFIX, About
 from celery_cascade.config.values import read_value
 from celery_cascade.errors import ConfigError
+from celery_cascade.words import nearest
 
 #: What else of the environment is ours.
 OTHER_VARIABLES = ("CELERY_CASCADE_DEBUG", "CELERY_CASCADE_WORKER")

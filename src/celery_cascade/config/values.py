@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
-from celery_cascade.config.about import About, near, settings_of
+from celery_cascade.config.about import About, settings_of
 from celery_cascade.errors import ConfigError
+from celery_cascade.words import suggestion
 
 MOST_SECONDS = 10 * 365 * 86400.0  #: ten years: whatever is longer is a mistake, and dates would overflow
 MOST_COUNT = 10**15
@@ -101,6 +102,6 @@ def _retention(key: str, part: Any, value: Any) -> Any:
     known = settings_of(part)
     for name in value:
         if name not in known:
-            hint = near(str(name), known, "'") or f"; it knows {', '.join(known)}"
+            hint = suggestion(str(name), known, else_list="it knows")
             raise ConfigError(f"unknown key {name!r} in {key}{hint}")
     return part(**value)

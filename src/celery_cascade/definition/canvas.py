@@ -19,8 +19,8 @@ from celery_cascade.definition.cascade import Cascade, Shape, SignatureCall, Sou
 from celery_cascade.definition.document import parse
 from celery_cascade.definition.limits import MAX_STEPS
 from celery_cascade.definition.policies import KEYS, retry_from
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import DefinitionError
+from celery_cascade.words import shown
 
 
 def read_canvas(source: Source) -> Cascade:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from celery_cascade.definition import durations
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
-from celery_cascade.definition.words import listed, shown, suggestion, type_name
+from celery_cascade.words import listed, shown, suggestion, type_name
 
 
 def mapping(document: Document, node: Node, what: str) -> Mapping:

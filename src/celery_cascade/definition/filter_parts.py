@@ -10,7 +10,7 @@ from jinja2 import Undefined
 
 from celery_cascade.definition.meter import charge, charge_for
 from celery_cascade.definition.missing import Missing, look_up
-from celery_cascade.definition.words import shown, suggestion, type_name
+from celery_cascade.words import shown, suggestion, type_name
 
 Function = Callable[..., Any]
 

@@ -11,8 +11,8 @@ import yaml
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.document import parse
 from celery_cascade.definition.limits import MAX_DEPTH, MAX_DIGITS
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import DefinitionError
+from celery_cascade.words import shown
 
 
 def yaml_of(mapping: Mapping[str, Any], max_size: int) -> str:

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from celery_cascade.definition.cascade import Cascade
-from celery_cascade.definition.words import shown, suggestion, type_name
 from celery_cascade.errors import InputError
+from celery_cascade.words import shown, suggestion, type_name
 
 
 def check_inputs(cascade: Cascade, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from celery_cascade.definition.limits import MAX_DEPTH, MAX_DIGITS
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
 from celery_cascade.definition.places import Text
-from celery_cascade.definition.words import shown
+from celery_cascade.words import shown
 
 _scanstring: Any = getattr(_decoder, "scanstring")  # noqa: B009  -- not in the type stubs
 _SPACE = re.compile(r"[ \t\n\r]*")

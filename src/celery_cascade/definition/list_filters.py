@@ -24,7 +24,7 @@ from celery_cascade.definition.filter_parts import default as given
 from celery_cascade.definition.meter import charge
 from celery_cascade.definition.missing import look_up
 from celery_cascade.definition.operators import operate
-from celery_cascade.definition.words import type_name, words
+from celery_cascade.words import type_name, words
 
 _TEST_NAMES = words(
     "defined undefined none string number integer float boolean mapping sequence iterable true false in odd even "

@@ -9,7 +9,7 @@ from jinja2 import Undefined
 
 from celery_cascade.definition.filters import FILTERS, as_text, counted
 from celery_cascade.definition.meter import charge
-from celery_cascade.definition.words import suggestion, type_name, words
+from celery_cascade.words import suggestion, type_name, words
 
 _PLAIN = {
     str: (

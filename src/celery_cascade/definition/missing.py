@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Undefined
 from jinja2.utils import missing
 
-from celery_cascade.definition.words import listed, shown, suggestion, type_name
+from celery_cascade.words import listed, shown, suggestion, type_name
 
 
 class Missing(StrictUndefined):

@@ -7,7 +7,7 @@ from collections.abc import Mapping as MappingOf
 from celery_cascade.definition import fields
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Mapping, Scalar, Sequence
-from celery_cascade.definition.words import shown, suggestion
+from celery_cascade.words import shown, suggestion
 
 
 def read_needs(

@@ -10,7 +10,7 @@ from jinja2 import Undefined
 
 from celery_cascade.definition.limits import MAX_BITS
 from celery_cascade.definition.meter import TooMuch, charge, charge_for, size
-from celery_cascade.definition.words import type_name
+from celery_cascade.words import type_name
 
 Number = int | float
 

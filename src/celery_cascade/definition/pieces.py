@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from celery_cascade.definition.expressions import Expression, expression
 from celery_cascade.definition.limits import MAX_BRACKETS, MAX_EXPRESSION
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import TemplateError
+from celery_cascade.words import shown
 
 _OPEN = re.compile(r"\{[{%#]")
 _TOKEN = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[{}()\[\]]", re.DOTALL)

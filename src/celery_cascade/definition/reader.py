@@ -14,7 +14,7 @@ from celery_cascade.definition.plan import make_plan
 from celery_cascade.definition.references import Scope
 from celery_cascade.definition.schemas import read_inputs
 from celery_cascade.definition.steps import read_defaults, read_step, step_id
-from celery_cascade.definition.words import listed, words
+from celery_cascade.words import listed, words
 
 STEP_LISTS = ("steps", "phases", "cells")
 EDITORS_KEY = "$schema"  #: says to an editor which schema the file follows, and nothing to us

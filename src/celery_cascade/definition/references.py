@@ -9,8 +9,8 @@ from celery_cascade.definition.cascade import Step
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
 from celery_cascade.definition.pieces import template
-from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.errors import TemplateError
+from celery_cascade.words import shown, suggestion
 
 
 @dataclass(frozen=True, slots=True)

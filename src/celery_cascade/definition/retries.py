@@ -9,7 +9,7 @@ from celery_cascade.definition import durations, fields
 from celery_cascade.definition.cascade import RetryPolicy
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Node, Scalar, Sequence
-from celery_cascade.definition.words import shown
+from celery_cascade.words import shown
 
 KEYS = ("max_attempts", "backoff", "delay", "max_delay", "errors")
 BACKOFFS = ("none", "linear", "exponential")

@@ -14,7 +14,7 @@ from celery_cascade.definition import fields
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.limits import MAX_SCHEMA_DEPTH, MAX_SCHEMA_VALUES
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
-from celery_cascade.definition.words import listed, nearest, shown, words
+from celery_cascade.words import listed, nearest, shown, words
 
 TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
 _OTHER_WORDS = {

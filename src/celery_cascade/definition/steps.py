@@ -11,7 +11,7 @@ from celery_cascade.definition.cascade import Step
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
 from celery_cascade.definition.retries import policy, retry_fields
-from celery_cascade.definition.words import shown, words
+from celery_cascade.words import shown, words
 
 DEFAULT_KEYS = ("retry", "timeout", "queue", "priority")
 STEP_KEYS = ("id", "task", "with", "needs", "when", *DEFAULT_KEYS, "phase", "description")

@@ -14,8 +14,8 @@ from jinja2.visitor import NodeTransformer
 from celery_cascade.definition import methods
 from celery_cascade.definition.filters import FILTERS, TESTS
 from celery_cascade.definition.limits import MAX_BITS, MAX_EXPRESSION_DEPTH
-from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.errors import TemplateError
+from celery_cascade.words import shown, suggestion
 
 NAMES = ("inputs", "outputs", "session")
 SESSION_KEYS = frozenset({"id"})

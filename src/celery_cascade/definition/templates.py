@@ -16,8 +16,8 @@ from celery_cascade.definition.expressions import Expression
 from celery_cascade.definition.filters import as_text
 from celery_cascade.definition.meter import METER, Meter, TooMuch, charge_for
 from celery_cascade.definition.pieces import Template, template
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import TemplateError
+from celery_cascade.words import shown
 
 _FREE = 64  # values of one render that are not measured when they are passed on and not made: nothing is copied
 

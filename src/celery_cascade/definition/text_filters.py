@@ -11,7 +11,7 @@ from jinja2.filters import do_title, do_urlencode
 
 from celery_cascade.definition.filter_parts import as_filter, as_text, items_of, number_of, projected
 from celery_cascade.definition.meter import charge_for, expect
-from celery_cascade.definition.words import shown
+from celery_cascade.words import shown
 
 _DIRECTIVE = re.compile(r"%(?:%|[-+ #0]*(\d*)(?:\.(\d*))?[sdifFeEgGxXo])")
 

@@ -14,8 +14,8 @@ from celery_cascade.definition import scalars
 from celery_cascade.definition.limits import MAX_ALIAS_GROWTH, MAX_DEPTH
 from celery_cascade.definition.nodes import Entry, Mapping, Node, Scalar, Sequence, Value
 from celery_cascade.definition.places import Text
-from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.definition.yaml_errors import explained
+from celery_cascade.words import shown, suggestion
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml ten times faster, the marks the same
 _TAGS = {

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from celery_cascade.definition.places import Text
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import DefinitionError
+from celery_cascade.words import shown
 
 _EXPLAINED = {
     "cannot start any token": "a tab cannot indent YAML; use spaces",

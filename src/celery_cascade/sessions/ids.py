@@ -7,10 +7,10 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.store import Store
 from celery_cascade.persistence.views import not_found
+from celery_cascade.words import shown
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,36}")
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from celery_cascade import events
 from celery_cascade.config import Retention
-from celery_cascade.definition.words import shown
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.deleting import Member
 from celery_cascade.persistence.prune import Pruning
 from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.sessions.ids import check_text, words_of
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.words import shown
 
 logger = logging.getLogger("celery_cascade")
 

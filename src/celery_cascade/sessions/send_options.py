@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from celery_cascade.definition.words import suggestion
 from celery_cascade.errors import DefinitionError
+from celery_cascade.words import suggestion
 
 #: Kept in the definition, and given to each message of the step.
 KEPT = frozenset({"queue", "routing_key", "exchange", "priority", "time_limit", "soft_time_limit"})

@@ -20,7 +20,6 @@ from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
 from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
-from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
@@ -40,6 +39,7 @@ from celery_cascade.tasks.propagate import session_of_caller
 from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
 from celery_cascade.tasks.settling import settle
+from celery_cascade.words import shown, suggestion
 
 logger = logging.getLogger("celery_cascade")
 

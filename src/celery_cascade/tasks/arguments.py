@@ -14,8 +14,8 @@ from typing import Any
 
 from celery.app.task import Task
 
-from celery_cascade.definition.words import listed, shown, suggestion
 from celery_cascade.tasks.guard_call import around_celerys_call
+from celery_cascade.words import listed, shown, suggestion
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _PLACED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)

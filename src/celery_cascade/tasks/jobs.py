@@ -13,12 +13,12 @@ from celery.utils.imports import symbol_by_name
 
 from celery_cascade import embedded
 from celery_cascade.definition.cascade import Source
-from celery_cascade.definition.words import shown, suggestion
 from celery_cascade.errors import UsageError
 from celery_cascade.tasks import recovery
 from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.plain import run_plain
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.words import shown, suggestion
 
 #: What the tasks call in the layer above, by name, since imports run downwards only: as Celery names what it loads.
 _RESUME = "celery_cascade.sessions.resuming:resume_by_task"
