@@ -263,6 +263,11 @@ def no_url(day: Morning) -> Project:
     return day.make(cascade_database_url="store.sqlite")
 
 
+@case("a slash is missing in the URL of a file", code=2)
+def missing_slash(day: Morning) -> Project:
+    return day.make(cascade_database_url="sqlite://store.sqlite")
+
+
 @case("a driver that SQLAlchemy does not know", code=2)
 def unknown_driver(day: Morning) -> Project:
     return day.make(cascade_database_url="mysql+mysqlclient://shop@db/shop")

@@ -18,6 +18,8 @@ import pytest
 from celery import signals as celery_signals
 from sqlalchemy.engine import make_url
 
+from celery_cascade.cli import fixing
+from celery_cascade.persistence import salvage
 from cli.broken import CASES, Case, Morning, morning
 from cli.kit import Project, commands_in
 
@@ -232,5 +234,21 @@ def test_a_broken_file_of_the_embedded_broker_is_told_by_doctor_and_worker(
         celery_signals.worker_init.send(sender=Controller(project.runtime.app))
     assert stopped.value.code == 69
     assert f"the embedded broker's file {file} cannot be used" in caplog.text
+    # `run` stores the session all the same, and says that its message could not be sent.
+    with caplog.at_level(logging.WARNING, "celery_cascade"):
+        session_id = project.started()
+    assert "step one: the broker did not take its message" in caplog.text
     file.rename(f"{file}.broken")
     assert project.run("doctor").exit_code == 0
+    assert project.run("resume", session_id, "--local").exit_code == 0
+
+
+def test_a_long_salvage_says_how_far_it_is(day: Morning, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salvage, "_EACH", 2)
+    monkeypatch.setattr(fixing, "_SLOW", 0)
+    project = day.used()
+    day.overwrite(day.root_of("session_actions"))
+    result = project.run("doctor", "--fix")
+    assert result.exit_code == 0, result.output
+    assert f"Looking through {day.file} (" in result.stderr
+    assert "cascade_sessions: 2 rows so far …" in result.stderr

@@ -51,6 +51,23 @@ def test_doctor_names_the_queue_that_another_store_shares(
         assert "queue" not in [check["name"] for check in other.json("doctor")["checks"]]
 
 
+def test_a_worker_without_its_store_exits_7_or_runs_plain_tasks_if_it_may(make_project, tmp_path) -> None:
+    """R15, D4: a store that was never migrated, met by real workers."""
+    own = {"cascade_database_url": f"sqlite:///{tmp_path / 'own.sqlite'}"}
+    with worker(make_project(**own)) as strict:
+        assert strict.wait(timeout=60) == 7
+    assert "this worker does not start: the store" in (tmp_path / "worker.log").read_text()
+    lax = make_project(cascade_store_required=False, **own)
+    with worker(lax) as process:
+        sent = lax.start("run", "sleepy.yaml", "-i", "seconds=0")
+        out, words = sent.communicate(timeout=60)
+        assert (sent.returncode, "tasks run plain" in words) == (0, True), words
+        log = tmp_path / "worker.log"
+        until(lambda: f"celery_cascade.run_plain[{out.strip()}] succeeded" in log.read_text(), 60)
+        assert process.poll() is None
+    assert log.read_text().count("tasks run plain") == 1
+
+
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     return process.stderr.readline()

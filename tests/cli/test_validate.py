@@ -18,7 +18,10 @@ def test_a_good_file_is_told_on_stdout(project: Project) -> None:
 
 
 def test_no_app_is_needed(project: Project) -> None:
-    assert project.run("validate", "order.yaml", app=False).exit_code == 0
+    result = project.run("validate", "order.yaml", app=False)
+    assert result.exit_code == 0
+    assert "The tasks were not looked at, for want of an app" in result.stderr
+    assert project.run("validate", "order.yaml").stderr == ""
 
 
 def test_an_error_is_told_with_its_place_and_the_line(project: Project) -> None:

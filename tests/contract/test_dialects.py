@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from celery_cascade.errors import SchemaOutOfDate, StoreUnavailable
 from celery_cascade.persistence import database as database_module
-from celery_cascade.persistence import types
+from celery_cascade.persistence import migrate, types
 from celery_cascade.persistence.database import Database
 from support import services
 
@@ -478,6 +479,26 @@ def test_every_sqlite_connection_has_wal_foreign_keys_and_a_busy_timeout(databas
 
 
 PRAGMAS = ["journal_mode", "foreign_keys", "busy_timeout", "synchronous"]
+
+
+def test_a_file_of_another_program_keeps_its_journal_mode_until_our_tables_are_in_it(tmp_path):
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE customers (id INTEGER)")
+    database = Database(f"sqlite:///{path}")
+    database.ping()
+    database.dispose()
+    assert journal_mode(path) == "delete"
+    migrate.upgrade(database)
+    database.dispose()
+    database.ping()
+    assert journal_mode(path) == "wal"
+    database.dispose()
+
+
+def journal_mode(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA journal_mode").fetchone()[0]
 
 
 @on("sqlite")

@@ -118,7 +118,7 @@ def test_a_wrong_field_of_retention_gets_the_nearest_right_word() -> None:
     """R79."""
     said = refusal(cascade_retention={"keep": 3})
     assert said == "unknown key 'keep' in cascade_retention; did you mean 'keep_last'?"
-    assert "it knows completed, " in refusal(cascade_retention={"zzz": 1})
+    assert "it knows batch, cancelled, completed, " in refusal(cascade_retention={"zzz": 1})
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def validate(files: tuple[str, ...], strict: bool, as_json: bool) -> None:
         out_json({"valid": valid, "files": [_as_json(report) for report in reports]})
     for report in reports:
         _tell(report, quiet=as_json)
+    if tasks is None and any(report.valid for report in reports):
+        say("The tasks were not looked at, for want of an app; with one: celery -A proj cascade validate FILE")
     if not valid:
         raise click.exceptions.Exit(INVALID)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from celery_cascade.definition.limits import MAX_DEPTH
 from celery_cascade.definition.places import Text
 from celery_cascade.errors import DefinitionError
 from celery_cascade.words import shown
@@ -14,6 +15,8 @@ _EXPLAINED = {
     "cannot start any token": "a tab cannot indent YAML; use spaces",
     "mapping values are not allowed": "a ': ' is not expected here; check the indentation, or put the text in quotes",
     "could not find expected ':'": "a key without ':'; check the indentation, or put the text in quotes",
+    # libyaml of PyYAML 6.0.4 stops by itself at 1,000 levels, before it tells of the first one.
+    "exceeded maximum nesting depth": f"nested deeper than {MAX_DEPTH} levels",
 }
 
 

@@ -49,6 +49,8 @@ _LEAVE_OUT = "Or leave it out (and CELERY_CASCADE_DATABASE_URL): the store is SQ
 _CONNECT_TIMEOUT = 10  # seconds; psycopg's own default is for ever
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS of the MySQL protocol
 _OLDEST_SQLITE = (3, 35)  # RETURNING
+#: Whether a file has tables, and ours are not among them.
+_OF_OTHERS = "SELECT count(*) > 0 AND sum(name = 'cascade_sessions') = 0 FROM sqlite_master WHERE type = 'table'"
 
 
 def read_url(text: str | Path) -> tuple[URL, Family]:
@@ -228,11 +230,15 @@ def _prepare_sqlite(cursor: Any, *, memory: bool, busy_timeout: float) -> None:
 
 
 def _switch_to_wal(cursor: Any, busy_timeout: float) -> None:
-    """Several processes that open a new file at once: the switch does not wait for a lock by itself."""
+    """A file of another program stays as it is, until our tables are in it.
+
+    Several processes that open a new file at once: the switch does not wait for a lock by itself.
+    """
     give_up_at = time.monotonic() + busy_timeout
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+            if not cursor.execute(_OF_OTHERS).fetchone()[0]:
+                cursor.execute("PRAGMA journal_mode = WAL").fetchall()
             return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
