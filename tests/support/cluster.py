@@ -13,7 +13,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pytest_celery import CeleryTestWorker, CeleryWorkerContainer
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import make_plan
 from celery_cascade.definition.reader import read_cascade
+from celery_cascade.lazy import lazy
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from celery_cascade.sessions import view
@@ -210,7 +210,7 @@ class Project:
     def database_url(self) -> str:
         return self.stack.database_url or f"sqlite:///{self.folder / '.cascade' / 'store.sqlite'}"
 
-    @cached_property
+    @lazy
     def database(self) -> Database:
         return Database(self.database_url)
 

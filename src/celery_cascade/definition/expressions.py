@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import TemplateError as JinjaError
@@ -21,6 +21,7 @@ from celery_cascade.definition.missing import Missing, look_up
 from celery_cascade.definition.operators import operate
 from celery_cascade.definition.syntax import NAMES, SESSION_KEYS, Checker
 from celery_cascade.errors import TemplateError
+from celery_cascade.lazy import lazy
 
 _PATH = re.compile(rf"\s*({'|'.join(NAMES)})((?:\.[A-Za-z][A-Za-z0-9_]*)+)\s*", re.ASCII)
 
@@ -66,7 +67,7 @@ class Expression:
     outputs: frozenset[str] = field(default=frozenset())
     inputs: frozenset[str] = field(default=frozenset())
 
-    @cached_property
+    @lazy
     def evaluate(self) -> Callable[[Mapping[str, Any]], Any]:
         """A function from the context to the value; the value may be `Missing`. A meter must be set."""
         tree = _checked(self.source)[0]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from celery_cascade.definition.expressions import Expression, expression
 from celery_cascade.definition.limits import MAX_BRACKETS, MAX_EXPRESSION
 from celery_cascade.errors import TemplateError
+from celery_cascade.lazy import lazy
 from celery_cascade.words import shown
 
 _OPEN = re.compile(r"\{[{%#]")
@@ -38,12 +39,12 @@ class Template:
 
     pieces: tuple[str | Expression, ...]
 
-    @cached_property
+    @lazy
     def is_one_expression(self) -> bool:
         """Whether the text is exactly one expression, whose value then keeps its type."""
         return len(self.pieces) == 1 and isinstance(self.pieces[0], Expression)
 
-    @cached_property
+    @lazy
     def mentions(self) -> Mentions:
         """The steps and inputs that the expressions name."""
         expressions = [piece for piece in self.pieces if isinstance(piece, Expression)]

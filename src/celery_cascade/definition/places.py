@@ -8,9 +8,9 @@ import shlex
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
 
 from celery_cascade.errors import DefinitionError
+from celery_cascade.lazy import lazy
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _BEFORE, _AFTER = 80, 40  # columns of a long line that are shown around the caret
@@ -50,7 +50,7 @@ class Text:
     name: str
     content: str
 
-    @cached_property
+    @lazy
     def _line_starts(self) -> list[int]:
         return [0, *(match.end() for match in _LINE_END.finditer(self.content))]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sqlite3
 import threading
 import time
@@ -19,10 +18,10 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import class_mapper, sessionmaker
 
+from celery_cascade.forks import GATE
+
 #: Seconds that a writer waits for the others.
 BUSY_TIMEOUT = 30.0
-#: Seconds that a fork waits for a message that is being written or read.
-FORK_PATIENCE = 10.0
 
 
 class _Process:
@@ -35,22 +34,14 @@ class _Process:
     def __init__(self) -> None:
         self.turn = threading.RLock()
         self.engines: dict[str, tuple[Engine, Any]] = {}
-        self._holder: int | None = None
-        os.register_at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
+        GATE.on_fork(before=self._before, in_child=self._in_child)
 
     def _before(self) -> None:
-        if self.engines and self.turn.acquire(timeout=FORK_PATIENCE):
-            self._holder = threading.get_ident()
-            for engine, _ in self.engines.values():
-                engine.dispose()
-
-    def _in_parent(self) -> None:
-        if self._holder == threading.get_ident():
-            self._holder = None
-            self.turn.release()
+        for engine, _ in self.engines.values():
+            engine.dispose()
 
     def _in_child(self) -> None:
-        self.turn, self.engines, self._holder = threading.RLock(), {}, None
+        self.turn, self.engines = threading.RLock(), {}
 
 
 PROCESS = _Process()
@@ -61,7 +52,7 @@ def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with PROCESS.turn:
+        with GATE, PROCESS.turn:
             try:
                 return method(self, *args, **kwargs)
             finally:
@@ -75,7 +66,7 @@ class Channel(kombus.Channel):
     """kombu's channel, whose every operation is one turn."""
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
-        with PROCESS.turn, warnings.catch_warnings():
+        with GATE, PROCESS.turn, warnings.catch_warnings():
             # kombu maps its tables with lazy="noload", which SQLAlchemy 2.1 warns of; not ours to change, harmless.
             warnings.filterwarnings("ignore", message="The ``noload`` loader strategy is deprecated")
             super().__init__(connection, **kwargs)  # type: ignore[no-untyped-call]

@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 
 from celery_cascade.config.contradictions import schema_problem
 from celery_cascade.errors import CascadeError, ConfigError, StoreDamaged
+from celery_cascade.lazy import lazy
 from celery_cascade.persistence import database_dialects as dialects
 from celery_cascade.persistence import database_words as words
 from celery_cascade.persistence import packets, servers, sqlite_file
@@ -101,7 +101,7 @@ class Database:
         """The URL for people: without secrets."""
         return dialects.shown(self.url) + (f" (schema {self.schema})" if self.schema else "")
 
-    @cached_property
+    @lazy
     def place(self) -> str:
         """Where it is, for others to read: travels with messages."""
         return dialects.place(self.url, socket.gethostname())

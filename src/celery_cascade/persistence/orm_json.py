@@ -5,12 +5,12 @@ SQLAlchemy's own MutableDict sees its top level only: `state.context_variables["
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.mutable import Mutable
 
+from celery_cascade.lazy import lazy
 from celery_cascade.persistence.tracked import TrackedDict, TrackedList, adopt, plain
 
 
@@ -37,7 +37,7 @@ class _Rows(WeakKeyDictionary[Any, str]):
 class TrackedJson(Mutable):
     """What makes a value of a `Json` column tracked. Numbers, text and the like are left as they are."""
 
-    @cached_property
+    @lazy
     def _parents(self) -> Any:
         return _Rows()
 

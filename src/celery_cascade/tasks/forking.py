@@ -1,47 +1,36 @@
-"""No fork while this process speaks to the store, and none with an open connection in hand.
+"""A worker that forks: nothing of ours is under way in it at that moment, and no connection to the store is open.
 
-A pool's main process forks whenever it replaces a child, while our threads work in it. What a child would inherit
-from that moment is harmful: half of an exchange on a socket, and, with SQLite, a connection's idea of which locks its
-process holds. The second was tried: with a connection open in the parent, a forked child's own connection to the same
-file holds none of its locks at all, so that others may delete the log that it reads (sqlite.org/howtocorrupt.html).
+With SQLite the second matters as much as the first (see `celery_cascade.forks`): with a connection open in the parent,
+a forked child's own connection to the same file holds none of its locks at all, so that others may delete the log that
+it reads (tried; sqlite.org/howtocorrupt.html).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+from celery_cascade.forks import GATE, Gate
 from celery_cascade.persistence.database import Database
-
-logger = logging.getLogger("celery_cascade")
-
-#: Seconds that a fork waits for an exchange with the store to end. A server that does not answer must not stop the
-#: worker, so after that it forks all the same: a child never uses what it inherits of a server's connection.
-PATIENCE = 10.0
 
 
 class Forks:
-    """Holds a process's forks and its exchanges with one database apart.
+    """Keeps a process's forks apart from its exchanges with a store, and from what else is done `apart`.
 
-    `protect` for a process that forks and has threads of ours: its exchanges take turns. Without it, a child that is
-    forked in the middle of one may hang, or corrupt an SQLite store, one in some thousand times.
+    `protect` for a process that forks and has threads of ours. Without it, a child that is forked in the middle of
+    something may hang, or corrupt an SQLite store, one in some hundred times.
     """
 
-    def __init__(self) -> None:
-        self._turn = threading.RLock()
+    def __init__(self, gate: Gate = GATE) -> None:
+        self._gate = gate
         self._databases: list[Database] = []
-        self._holder: int | None = None
-        os.register_at_fork(
-            before=self.before, after_in_parent=self.after_in_parent, after_in_child=self.after_in_child
-        )
+        gate.on_fork(before=self._close, in_child=self._leave)
 
     def protect(self, database: Database) -> None:
-        """From now on `database` is used by one thread at a time, and not while this process forks."""
-        if database not in self._databases:
+        """From now on this process does not fork while `database` is used."""
+        if database not in self._databases and not database.memory:
             self._databases.append(database)
-            database._turn = self._turn
+            database._turn = self._gate
 
     def release(self, database: Database) -> None:
         """Undo `protect`: the worker has ended, its process goes on."""
@@ -49,31 +38,17 @@ class Forks:
             self._databases.remove(database)
             database._turn = nullcontext()
 
-    def before(self) -> None:
-        """Wait for the exchange that is under way, then close what is idle: the next use opens it again."""
-        if not self._databases:
-            return
-        if not self._turn.acquire(timeout=PATIENCE):
-            logger.warning("the store has not answered for %.0f s; the worker forks without waiting for it", PATIENCE)
-            return
-        self._holder = threading.get_ident()
-        for database in self._databases:
-            if not database.memory:
-                database.dispose()
+    def apart(self) -> AbstractContextManager[Any]:
+        """A section in which a protected process does not fork; nothing in any other process."""
+        return self._gate if self._databases else nullcontext()
 
-    def after_in_parent(self) -> None:
-        """Go on."""
-        if self._holder == threading.get_ident():
-            self._holder = None
-            self._turn.release()
-
-    def after_in_child(self) -> None:
-        """A child has one thread, and locks that nobody will release: make them anew."""
-        self._turn = threading.RLock()
-        self._holder = None
+    def _close(self) -> None:
         for database in self._databases:
-            database._turn = self._turn if database.memory else nullcontext()
-        self._databases = []
+            database.dispose()
+
+    def _leave(self) -> None:
+        for database in list(self._databases):
+            self.release(database)
 
 
 FORKS = Forks()

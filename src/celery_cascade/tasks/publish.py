@@ -13,6 +13,7 @@ from celery_cascade.definition.cascade import Step
 from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import QueuedStep
 from celery_cascade.tasks.attempt import SESSION_HEADER, STEP_HEADER, StepRef
+from celery_cascade.tasks.forking import FORKS
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
 
 logger = logging.getLogger("celery_cascade")
@@ -88,7 +89,8 @@ class Publisher:
             if is_driving(step.key.session_id):
                 continue
             try:
-                self._send(step)
+                with FORKS.apart():  # kombu has locks, and a child would inherit them
+                    self._send(step)
                 sent += 1
             except CascadeError as error:
                 logger.warning("session %s: step %s not sent: %s", step.key.session_id, step.key.step, error)

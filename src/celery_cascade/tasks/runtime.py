@@ -8,7 +8,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,6 +19,7 @@ from celery_cascade.definition.plan import Plan, make_plan
 from celery_cascade.definition.policies import StepPolicy, with_policies
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import CascadeError, StoreError
+from celery_cascade.lazy import lazy
 from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
@@ -124,12 +124,12 @@ class Runtime:
         self.tokens = OpenTokens()
         self.__dict__.pop("runner_id", None)
 
-    @cached_property
+    @lazy
     def config(self) -> CascadeConfig:
         """The settings, read when first needed. Raises ConfigError."""
         return CascadeConfig.from_mapping(self.app.conf)
 
-    @cached_property
+    @lazy
     def home(self) -> Path:
         """The folder of the embedded store."""
         return self._home(self.config)
@@ -196,7 +196,7 @@ class Runtime:
         else:
             os.environ[WORKER_VARIABLE] = worker_id
 
-    @cached_property
+    @lazy
     def runner_id(self) -> str:
         """Which process executes: pid and start time, so that a pid used twice is not taken for the first."""
         return identity.runner_id(os.getpid()) or f"{os.getpid()}.{uuid.uuid4().hex[:12]}"
@@ -238,7 +238,7 @@ class Runtime:
     def _policy_of(self, task: str) -> StepPolicy | None:
         return policy_of(self.tasks.get(task))
 
-    @cached_property
+    @lazy
     def tasks(self) -> Mapping[str, Any]:
         """The app's registered tasks, its modules imported once: Celery does it anew, signals and all, when asked."""
         self.app.loader.import_default_modules()
@@ -247,14 +247,14 @@ class Runtime:
         return registry
 
     # -- the parts that do something
-    @cached_property
+    @lazy
     def publisher(self) -> Any:
         """Sends messages of steps."""
         from celery_cascade.tasks.publish import Publisher
 
         return Publisher(self)
 
-    @cached_property
+    @lazy
     def runner(self) -> Any:
         """Answers for steps to the guard."""
         from celery_cascade.tasks.runner import Runner

@@ -6,6 +6,8 @@ pool's queue; with a broker without an event loop, Celery's pool is then stuck f
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +35,49 @@ def suicide():
         file.write(f"{os.getpid()}\\n")
     os.kill(os.getpid(), 9)
 """
+
+
+#: A lock of somebody else's library, held while the worker's own thread sends; and what tells of a fork.
+LOCK = """
+import threading
+from celery.signals import before_task_publish
+
+LOCK = threading.Lock()
+os.register_at_fork(before=lambda: (HERE / "forking").touch())
+
+@before_task_publish.connect
+def locked(**_):
+    with LOCK:
+        if threading.current_thread().name == "cascade-rounds":
+            (HERE / "held").touch()
+            while not (HERE / "release").exists():
+                time.sleep(0.01)
+"""
+RETRIED = """\
+cascade: c
+steps:
+  - {id: a, task: proj.fail, retry: {max_attempts: 2, delay: 0.1s}}
+  - {id: b, task: proj.work, with: [2]}
+"""
+
+
+@pytest.mark.broker_server  # with an event loop a killed child that is idle does no harm to Celery's own pool
+def test_a_child_that_is_forked_while_a_thread_sends_does_not_inherit_its_locks(
+    project: Callable[..., Project],
+) -> None:
+    """Else it hangs when it sends its first message: seen on kombu's own locks and on those of cached properties."""
+    shop = project()
+    with (shop.folder / "proj.py").open("a") as file:
+        file.write(LOCK)
+    worker = shop.worker("-P", "prefork", "-c", "1")
+    shop.start(shop.file(RETRIED), "s1")
+    wait_for((shop.folder / "held").exists, "the message of the retry to be under way")
+    (shop.folder / "forking").unlink()
+    for child in worker.container.children():
+        os.kill(child, signal.SIGKILL)
+    wait_for((shop.folder / "forking").exists, "the pool to replace its children")
+    (shop.folder / "release").touch()
+    assert until(shop, "s1", seconds=20)["output"] == 2
 
 
 def test_many_killed_children_under_fast_heartbeats_leave_a_worker_that_works(

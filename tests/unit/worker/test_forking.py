@@ -96,7 +96,7 @@ def test_no_fork_happens_while_a_thread_speaks(database, forks):
 
 
 def test_a_server_that_does_not_answer_does_not_hold_the_fork_up_for_ever(database, forks, monkeypatch):
-    monkeypatch.setattr("celery_cascade.tasks.forking.PATIENCE", 0.05)
+    monkeypatch.setattr("celery_cascade.forks.PATIENCE", 0.05)
     began, finish = threading.Event(), threading.Event()
 
     def hang() -> None:
