@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import pairwise
 from typing import Any
@@ -330,3 +331,17 @@ def test_an_output_that_the_database_server_refuses_for_its_size_fails_its_step(
     assert kit.sql("SELECT step, status FROM session_steps") == [("a", "failed")]
     assert "max_allowed_packet" in str(kit.sql("SELECT error FROM step_attempts"))
     assert kit.ran == ["a/1"]
+
+
+def test_options_that_a_retry_inside_a_step_cannot_have_are_told(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    """R150: nothing is left out without a word."""
+
+    @kit.task("moves", bind=True)
+    def moves(self: Any) -> str:
+        if not self.request.retries:
+            raise self.retry(countdown=0, queue="elsewhere", priority=3)
+        return "done"
+
+    with caplog.at_level(logging.WARNING, "celery_cascade"):
+        assert kit.run({"id": "a", "task": "moves"}).output == "done"
+    assert "step a: self.retry(queue='elsewhere', priority=3): left out" in caplog.text

@@ -80,6 +80,13 @@ class Runner:
 
     def retry(self, attempt: Attempt, asked: RetryAsked) -> float:
         """Record a retry that the task asked for."""
+        if asked.options:
+            logger.warning(
+                "session %s: step %s: self.retry(%s): left out: a retry goes the way that its step goes",
+                attempt.ref.session,
+                attempt.ref.step,
+                ", ".join(f"{name}={value!r}" for name, value in asked.options.items()),
+            )
         call = None
         if asked.args is not None or asked.kwargs is not None:
             args = attempt.args if asked.args is None else asked.args
