@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -106,11 +105,10 @@ def test_what_is_not_repeated_is_told_after_a_resume(any_kit: Kit, caplog: pytes
     session = any_kit.run("a", "b", {"id": "c", "task": "broken"}, "d")
     for step, end in (("a", "10:04:00.500000"), ("b", "10:00:11.500000")):
         any_kit.sql(
-            "UPDATE session_steps SET started_at = '2026-01-01 10:00:00.000000', finished_at = :end"
+            f"UPDATE session_steps SET started_at = '2026-01-01 10:00:00.000000', finished_at = '2026-01-01 {end}'"
             " WHERE session_id = :id AND step = :step",
             id=session.id,
             step=step,
-            end=datetime.fromisoformat(f"2026-01-01 {end}"),
         )
     with caplog.at_level("INFO", "celery_cascade"):
         session.resume()
