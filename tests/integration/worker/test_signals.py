@@ -26,7 +26,7 @@ NO_AUDIT = {"cascade_orphan_interval": 600}
 def begun(shop: Project, more: str = "") -> int:
     """A session whose step runs; the process that runs it."""
     shop.start(shop.file(HOLD.format(more=more)), "s1")
-    wait_for(lambda: shop.runs("s1", "began") == ["a"], "the step to begin")
+    wait_for(lambda: "a" in shop.runs("s1", "began"), "the step to begin")  # on a slow machine more than once by now
     line = (shop.folder / "runs.log").read_text().split()
     return int(line[4])
 
