@@ -94,7 +94,8 @@ def test_the_trap_is_real():
         assert child_ends(lambda: found.value, seconds=0.5) == HUNG
 
 
-def test_a_fork_waits_for_sections_and_sections_wait_for_the_fork():
+def test_a_fork_waits_for_sections_and_sections_wait_for_the_fork(monkeypatch):
+    monkeypatch.setattr(forks, "COURTESY", 60)
     gate, order = Gate(), []
 
     def work(inside: threading.Event, go: threading.Event) -> None:
@@ -107,7 +108,7 @@ def test_a_fork_waits_for_sections_and_sections_wait_for_the_fork():
     with Busy(work) as busy:
         forker = threading.Thread(target=lambda: (gate.before(), order.append("forked"), gate.after_in_parent()))
         forker.start()
-        while not gate._forking:
+        while not gate._waiting:
             time.sleep(0.001)
         late = threading.Thread(target=lambda: (gate.__enter__(), order.append("late"), gate.__exit__()))
         late.start()
@@ -140,6 +141,100 @@ def test_a_section_that_does_not_end_holds_a_fork_up_for_a_while_only(monkeypatc
     assert "has not answered" in caplog.text
     assert child_ends(child) == 0
     assert closed == [1]
+
+
+def stuck(gate: Gate) -> Busy:
+    """A thread whose section does not end."""
+
+    def work(inside: threading.Event, go: threading.Event) -> None:
+        with gate:
+            inside.set()
+            go.wait(10)
+
+    return Busy(work)
+
+
+def test_only_the_first_fork_waits_for_a_section_that_does_not_end_and_a_heartbeat_does_not_wait_so_long(monkeypatch):
+    """Several children that are replaced one after the other must not make their worker look dead."""
+    monkeypatch.setattr(forks, "PATIENCE", 0.4)
+    monkeypatch.setattr(forks, "COURTESY", 0.1)
+    gate, beats = Gate(), []
+
+    def beat() -> None:
+        began = time.monotonic()
+        with gate:
+            beats.append(time.monotonic() - began)
+
+    with stuck(gate):
+        began = time.monotonic()
+        forker = threading.Thread(target=lambda: [(gate.before(), gate.after_in_parent()) for _ in range(10)])
+        forker.start()
+        while not gate._waiting:
+            time.sleep(0.001)
+        beater = threading.Thread(target=beat)
+        beater.start()
+        beater.join(5)
+        forker.join(10)
+        assert time.monotonic() - began < 10 * 0.4 / 2
+    assert beats[0] < 0.3
+    assert [gate._inside, gate._waiting, gate._forking, gate._given_up] == [{}, set(), set(), set()]
+
+
+@pytest.mark.parametrize("moment", ["while it waits", "when it gave up", "after the fork"])
+def test_whoever_forks_may_enter_a_section_meanwhile(monkeypatch, moment):
+    """A log handler that sends what is logged, a signal handler, somebody else's callback at forks."""
+    monkeypatch.setattr(forks, "PATIENCE", 0.1)
+    gate, entered = Gate(), []
+
+    def enter(*_: object) -> None:
+        with gate:
+            entered.append(1)
+
+    monkeypatch.setattr(forks.logger, "warning", enter if moment == "when it gave up" else lambda *_: None)
+    if moment == "while it waits":
+        monkeypatch.setattr(forks.time, "sleep", enter)
+
+    def fork() -> None:
+        gate.before()
+        if moment == "after the fork":
+            enter()
+        gate.after_in_parent()
+
+    with stuck(gate):
+        forker = threading.Thread(target=fork, daemon=True)
+        forker.start()
+        forker.join(5)
+        assert not forker.is_alive()
+    assert entered
+
+
+def test_a_signal_handler_that_raises_leaves_nothing_that_others_wait_for():
+    """Celery's soft time limit is one; it may strike anywhere."""
+    gate, armed, struck = Gate(), False, 0
+
+    def strike(*_: object) -> None:
+        if armed:
+            raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, strike)
+    for number in range(3000):
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 40))
+            for _ in range(60):
+                with gate:
+                    pass
+            armed = False
+        except InterruptedError:
+            armed = False
+            struck += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert struck > 100
+    other = threading.Thread(target=lambda: (gate.__enter__(), gate.__exit__()), daemon=True)
+    other.start()
+    other.join(1)
+    assert not other.is_alive()
 
 
 def test_a_process_that_forks_inside_a_section_of_its_own_goes_on_in_both():
