@@ -173,6 +173,9 @@ def test_a_variable_that_is_not_read_is_told(project: Project, monkeypatch) -> N
     result = project.run("doctor")
     assert result.exit_code == 0
     assert "did you mean CELERY_CASCADE_DATABASE_URL?" in result.stdout
+    assert result.stderr == ""
+    # Every other verb says so too: it looks at another store than was meant.
+    assert project.run("ls").stderr.count("Warning: CELERY_CASCADE_DATABSE_URL is in the environment but is not") == 1
 
 
 def test_a_queue_of_our_workers_counts_as_ours_whatever_its_name(project, monkeypatch: pytest.MonkeyPatch) -> None:

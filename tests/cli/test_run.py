@@ -13,6 +13,16 @@ from celery_cascade.persistence.rows import WorkerRow
 from cli.kit import Project, commands_in, id_in
 
 
+def test_a_template_that_asks_in_vain_is_not_to_be_resumed_but_mended(project: Project) -> None:
+    """R150: a resume keeps the definition that the session was started with."""
+    wrong = (project.folder / "order.yaml").read_text().replace("{{ outputs.one }}", "{{ outputs.one.nothing }}")
+    (project.folder / "wrong.yaml").write_text(wrong)
+    result = project.run("run", "wrong.yaml", "-i", "n=1", "--local")
+    assert result.exit_code == 1
+    assert "mend the file, and start a new session of it" in result.stderr
+    assert "resume" not in result.stderr
+
+
 def test_a_local_run_prints_its_output_on_stdout_and_words_on_stderr(project: Project) -> None:
     """R58: the id is said at the start; data on stdout, words on stderr."""
     result = project.run("run", "order.yaml", "-i", "n=1", "--local")

@@ -21,9 +21,13 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+def python(beginning: str) -> str:
+    return next(block for block in blocks("python") if block.startswith(beginning))
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    (tmp_path / "shop.py").write_text(next(block for block in blocks("python") if block.startswith("# shop.py")))
+    (tmp_path / "shop.py").write_text(python("# shop.py") + python("# at the end of shop.py"))
     (tmp_path / "order.yaml").write_text(next(block for block in blocks("yaml") if block.startswith("# order.yaml")))
     return tmp_path
 
@@ -59,8 +63,12 @@ OUTPUT = "parcel with 2 things, label 7: on its way"
 
 
 def test_the_first_example_runs_from_python(shop: Path, worker: LocalWorker) -> None:
-    code = next(block for block in blocks("python") if block.startswith("# anywhere else"))
-    assert run(shop, "-c", code).strip() == OUTPUT
+    assert run(shop, "-c", python("# anywhere else")).strip() == OUTPUT
+
+
+def test_decorated_tasks_and_canvases_run_as_shown(shop: Path, worker: LocalWorker) -> None:
+    """R151."""
+    assert run(shop, "-c", python("# somewhere else")).splitlines() == ["7", "label 7 and invoice 7"]
 
 
 def test_the_commands_of_the_first_screen_run(shop: Path, worker: LocalWorker) -> None:

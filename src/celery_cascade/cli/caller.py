@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from celery import Celery
 
+from celery_cascade.cli.words import say
+from celery_cascade.config import doubts_in
 from celery_cascade.errors import CascadeError, ConfigError, UsageError
 
 if TYPE_CHECKING:  # loaded when a verb needs them: every `celery …` of the environment imports this module
@@ -34,6 +36,7 @@ class Caller:
         self.name = name
         self._app = app
         self._by_environment = by_environment
+        self._doubts_told = False
 
     @classmethod
     def of(cls, ctx: click.Context, app_name: str | None) -> Caller:
@@ -105,7 +108,15 @@ class Caller:
                 "    from celery_cascade import Cascades\n"
                 "    cascades = Cascades(app)",
             )
+        self._tell_doubts()
         return cascades_of(app)
+
+    def _tell_doubts(self) -> None:
+        """A variable with a typing error would silently lead to another store."""
+        if not self._doubts_told and click.get_current_context().info_name != "doctor":  # which tells it as a check
+            for doubt in doubts_in():
+                say(f"Warning: {doubt}")
+        self._doubts_told = True
 
     @property
     def runtime(self) -> Runtime:

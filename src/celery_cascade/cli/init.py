@@ -101,7 +101,7 @@ def next_commands(folder: Path) -> list[str]:
         f"{celery} -A proj worker",
         f"{celery} -A proj cascade run order.yaml -i order_id=7",
         f"{celery} -A proj cascade ls",
-        _program("pytest", "pytest"),
+        f"{_program('python', 'python')} -m pytest",
     ]
 
 

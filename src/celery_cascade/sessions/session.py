@@ -8,7 +8,15 @@ from typing import Any
 from celery import states
 
 from celery_cascade.definition.cascade import Source
-from celery_cascade.errors import NotResumable, SessionConflict, SessionFailed, SessionTimeout, StoreError, UsageError
+from celery_cascade.errors import (
+    NotResumable,
+    SessionConflict,
+    SessionFailed,
+    SessionTimeout,
+    StoreError,
+    TemplateError,
+    UsageError,
+)
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
@@ -37,7 +45,7 @@ _CELERYS: dict[str, str] = {
 
 def again(session_id: str, error: Any) -> str:
     """How to go on after a failure. What a template asks for in vain, a resume asks for again."""
-    if isinstance(error, dict) and error.get("type") == "TemplateError":
+    if isinstance(error, dict) and error.get("type") in ("TemplateError", f"{TemplateError.__module__}.TemplateError"):
         return "It keeps the definition that it was started with: mend the file, and start a new session of it"
     return f"Try again from its last checkpoint: cascade resume {session_id}"
 

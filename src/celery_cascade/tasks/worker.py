@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from celery import signals as celery_signals
 
 from celery_cascade import beat_schedule, embedded
+from celery_cascade.config import doubts_in
 from celery_cascade.errors import CascadeError, ConfigError
 from celery_cascade.tasks import guard
 from celery_cascade.tasks.degraded import store_usable
@@ -42,6 +43,8 @@ def on_worker_init(sender: Any = None, **_: Any) -> None:
 
 
 def _begin(runtime: Runtime, controller: Any) -> None:
+    for doubt in doubts_in():
+        logger.warning("[cascade] %s", doubt)
     check_pool(pool_name(controller.pool_cls))
     embedded.refuse_unsafe_broker(runtime.app)
     embedded.refuse_broken_broker(runtime.app)
