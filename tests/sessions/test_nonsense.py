@@ -90,7 +90,8 @@ def test_the_resume_task_takes_all_that_can_go_on_and_not_the_newest_only(
 ) -> None:
     """R153: in pages; those that wait for a person do not stand in their way."""
     monkeypatch.setattr(resuming, "PAGE", 2)
-    sessions = [kit.start("a") for _ in range(8)]
+    # Named in their order: two that start within a millisecond are told apart by their id.
+    sessions = [kit.start("a", session_id=f"s{number}") for number in range(8)]
     for session in sessions:
         session.suspend()
     for session in sessions[:5]:
