@@ -104,10 +104,8 @@ class Gate:
 
     def _alone(self, me: int) -> bool:
         """Whether the fork may go on; from then on nobody enters."""
-        if self._others(me) - self._given_up:
-            return False
         self._forking.add(me)
-        if self._others(me) - self._given_up:  # somebody came in between
+        if self._others(me) - self._given_up:
             self._forking.discard(me)
             return False
         return True

@@ -26,6 +26,7 @@ from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
+from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
 
@@ -45,7 +46,7 @@ _CELERYS: dict[str, str] = {
 
 def again(session_id: str, error: Any) -> str:
     """How to go on after a failure. What a template asks for in vain, a resume asks for again."""
-    if isinstance(error, dict) and error.get("type") in ("TemplateError", f"{TemplateError.__module__}.TemplateError"):
+    if isinstance(error, dict) and error.get("type") == type_of(TemplateError):
         return "It keeps the definition that it was started with: mend the file, and start a new session of it"
     return f"Try again from its last checkpoint: cascade resume {session_id}"
 

@@ -16,9 +16,12 @@ LONGEST_MESSAGE, LONGEST_TRACEBACK = 4_000, 20_000
 
 def error_text(error: BaseException, ref: StepRef | None = None) -> str:
     """{"type", "message", "step", "item", "attempt"} of an error."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return problem_text(name, _message(error), ref)
+    return problem_text(type_of(type(error)), _message(error), ref)
+
+
+def type_of(kind: type[BaseException]) -> str:
+    """What a stored error's "type" says."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def problem_text(kind: str, message: str, ref: StepRef | None = None) -> str:
