@@ -108,7 +108,7 @@ def test_a_fork_waits_for_sections_and_sections_wait_for_the_fork(monkeypatch):
     with Busy(work) as busy:
         forker = threading.Thread(target=lambda: (gate.before(), order.append("forked"), gate.after_in_parent()))
         forker.start()
-        while not gate._waiting:
+        while not gate._waiting and forker.is_alive():
             time.sleep(0.001)
         late = threading.Thread(target=lambda: (gate.__enter__(), order.append("late"), gate.__exit__()))
         late.start()
@@ -169,7 +169,7 @@ def test_only_the_first_fork_waits_for_a_section_that_does_not_end_and_a_heartbe
         began = time.monotonic()
         forker = threading.Thread(target=lambda: [(gate.before(), gate.after_in_parent()) for _ in range(10)])
         forker.start()
-        while not gate._waiting:
+        while not gate._waiting and forker.is_alive():
             time.sleep(0.001)
         beater = threading.Thread(target=beat)
         beater.start()
