@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from measure import growth, guard, pruning, recovery, sends, servers, statements, throughput
+from measure import growth, guard, points, pruning, recovery, sends, servers, statements, throughput
 from measure.options import Options
 
 MEASUREMENTS = {
@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "growth": growth.measure,
     "recovery": recovery.measure,
     "guard": guard.measure,
+    "points": points.measure,
     "sends": sends.measure,
     "pruning": pruning.measure,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support import services, stacks
+from support import leftovers, services, stacks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,6 +45,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in services.SERVICES:
         if item.get_closest_marker(name):
             services.require(name)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    leftovers.end_local_workers()
 
 
 @pytest.fixture

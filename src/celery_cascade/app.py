@@ -13,7 +13,7 @@ from typing import Any
 from celery import Celery, current_app
 
 from celery_cascade import calling
-from celery_cascade.definition.cascade import RetryPolicy
+from celery_cascade.definition.cascade import OnCrash, RetryPolicy
 from celery_cascade.definition.policies import step_policy
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
@@ -104,7 +104,7 @@ class Cascades:
         timeout: float | str | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
-        on_crash: str = "retry",
+        on_crash: OnCrash | None = None,
         idempotent: bool = True,
         durable: bool = True,
     ) -> Any:
@@ -124,22 +124,26 @@ class Cascades:
             timeout: seconds an attempt may take, `5m`, or a timedelta. None = as long as it likes.
             queue: of its messages. None = as Celery routes the task.
             priority: of its messages, 0 to 255. None = as the task says.
-            on_crash: `retry` = an attempt that dies with its worker runs again; there is no other word yet.
-            idempotent: that running it again does no harm, which `retry` needs; False is refused until a crash can
-                wait for an operator.
+            on_crash: what to do when a worker dies in the middle of a step, so that its work may be done or not:
+                `retry` = it runs again, `fail` = it has failed, `ask` = its session waits until somebody says what
+                became of it (`session.resume(done=…)`). None = `retry`, or as `idempotent` says.
+            idempotent: whether running it twice does no harm. False = `on_crash` is `ask`; with `retry` it is refused.
             durable: False = only these options count; a plain send stays plain.
 
         Raises:
             ConfigError: an option cannot be used.
         """
         where = "@cascades.step"  # without the task's name: asking a task that is not made yet would make it
-        if on_crash != "retry" or idempotent is not True:
-            given = f"on_crash={on_crash!r}" if on_crash != "retry" else f"idempotent={idempotent!r}"
-            raise ConfigError(
-                f"{where}: {given} is not there yet: a step whose worker dies runs again",
-                hint="Leave it out, and hand current_session().idempotency_key to what must not happen twice",
-            )
-        policy = step_policy(where, retry=retry, timeout=timeout, queue=queue, priority=priority, durable=durable)
+        policy = step_policy(
+            where,
+            retry=retry,
+            timeout=timeout,
+            queue=queue,
+            priority=priority,
+            on_crash=on_crash,
+            idempotent=idempotent,
+            durable=durable,
+        )
         if target is None:
             return lambda task: decorate(task, policy, self._when_finalized)
         return decorate(target, policy, self._when_finalized)

@@ -31,7 +31,11 @@ WHERE p.session_id = ?
 ORDER BY p.step, p.item
 """
 ACTIONS = """
-SELECT action, actor, reason, done_at, version FROM session_actions WHERE session_id = ? ORDER BY version
+SELECT action, actor, reason, done_at, version, detail FROM session_actions WHERE session_id = ? ORDER BY version
+"""
+
+ATTEMPTS = """
+SELECT step, attempt, finished_at FROM step_attempts WHERE session_id = ? ORDER BY step, attempt
 """
 
 
@@ -96,6 +100,18 @@ def one_step(row, written):
     }
 
 
+def needs_answer(step):
+    return step["status"] == "pending" and step["reason"] in ("in_doubt", "poisoned")
+
+
+def one_doubt(step, lost):
+    """A step that an operator has to answer for; its row is one attempt ahead of the one that lost its worker."""
+    attempt = step["attempt"] - 1
+    kept = {name: step[name] for name in ("step", "item", "reason", "crashes", "worker", "error")}
+    times = {"began_at": step["started_at"], "lost_at": iso(lost[step["step"], attempt])}
+    return kept | times | {"attempt": attempt}
+
+
 def not_there_yet(written):
     """A step without a row is pending: the definition knows it."""
     nothing = dict.fromkeys(("item", "reason", "worker", "started_at", "finished_at", "output", "error"))
@@ -111,6 +127,7 @@ def session(connection, session_id):
     shown = []
     for written in order:
         shown += [one_step(step, written) for step in of_step[written["id"]]] or [not_there_yet(written)]
+    lost = {(row["step"], row["attempt"]): row["finished_at"] for row in rows(connection, ATTEMPTS, session_id)}
     total, early = row["total_steps"], row["status"] in ("failed", "cancelled", "expired")
     done = (row["current_step"] or 0) if early else total - row["open_steps"]
     passed = row["expires_at"] is not None and iso(row["expires_at"]) <= iso(datetime.now(UTC))
@@ -154,8 +171,10 @@ def session(connection, session_id):
             for version, step in checkpoints
         ],
         "steps": shown,
+        "waits_for": [one_doubt(step, lost) for step in shown if needs_answer(step)],
         "actions": [
-            {name: action[name] for name in ("action", "actor", "reason", "version")} | {"at": iso(action["done_at"])}
+            {name: action[name] for name in ("action", "actor", "reason", "version")}
+            | {"at": iso(action["done_at"]), "detail": parsed(action["detail"])}
             for action in rows(connection, ACTIONS, session_id)
         ],
     }

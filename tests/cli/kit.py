@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 
 from celery_cascade.app import Cascades
 from celery_cascade.cli import cascade
+from celery_cascade.persistence.rows import StepKey
+from celery_cascade.tasks import recovery
 from celery_cascade.tasks.runtime import Runtime
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -107,6 +109,22 @@ class Project:
         result = self.run("run", "order.yaml", "-i", "n=1", "--detach", *args)
         assert result.exit_code == 0, result.output
         return result.stdout.strip()
+
+    def in_doubt(self, *, on_crash: str | None = "ask") -> str:
+        """A session whose first step lost its worker, and says `on_crash: ask`."""
+        session_id = self.started()
+        self.lose(session_id, "one", on_crash=on_crash)
+        return session_id
+
+    def lose(self, session_id: str, *steps: str, on_crash: str | None = "ask") -> None:
+        """Steps of a session are claimed by a worker that is gone, and recovery looks."""
+        for step in steps:
+            key, token = StepKey(session_id, step), uuid.uuid4().hex
+            found = self.runtime.store.claim(
+                key, attempt=1, token=token, worker="gone", runner="1.1", on_crash=on_crash
+            )
+            assert found is not None
+        recovery.recover(self.runtime, witness=False)
 
     def ended(self, file: str = "order.yaml", *args: str) -> str:
         """A session that was run here to its end."""

@@ -49,7 +49,12 @@ def test_show_json_can_be_rebuilt_from_sql_alone(make_project, database_url: str
     )
     cancelled = project.started()
     assert project.run("cancel", cancelled, "--reason", "no need").exit_code == 0
+    doubtful, answered = project.in_doubt(), project.in_doubt()
+    assert project.run("resume", answered, "--done", '{"x": 1}').exit_code == 0
     sessions = [project.ended(), project.ended("broken.yaml"), project.ended("skips.yaml"), waits.id, cancelled]
+    sessions += [doubtful, answered]
     shown = [project.json("show", session_id)["session"] for session_id in sessions]
-    assert [found["status"] for found in shown] == ["completed", "failed", "completed", "active", "cancelled"]
+    assert [found["status"] for found in shown] == [
+        "completed", "failed", "completed", "active", "cancelled", "suspended", "active",
+    ]  # fmt: skip
     assert by_sql(database_url, *sessions) == shown

@@ -29,6 +29,7 @@ def test_a_sound_project_is_ok_and_a_missing_worker_only_a_warning(project: Proj
     assert found["ok"] is True
     assert states(found) == {
         "settings": "ok", "store": "ok", "broker": "ok", "guard": "ok", "references": "ok", "workers": "warning",
+        "recovery": "ok",
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ SUMMARY = {
 }  # fmt: skip
 WHOLE = SUMMARY | {
     "completed_steps", "inputs", "output", "error", "definition_sha256", "config_path", "parent_session_id", "depth",
-    "checkpoints", "steps", "actions",
+    "checkpoints", "steps", "waits_for", "actions",
 }  # fmt: skip
 STEP = {
     "step", "item", "status", "reason", "phase", "attempt", "crashes", "task", "worker", "started_at", "finished_at",

@@ -73,7 +73,7 @@ def test_a_final_session_is_left_alone(kit: Kit, end: Halt | None) -> None:
     else:
         kit.store.halt(session, end, None)
         kit.store.settle(session)
-    status = kit.head(session)["status"]
+    status, done = kit.head(session)["status"], kit.store.actions(session)
     for halt in Halt:
         if status == "failed" and halt is Halt.CANCELLED:
             continue
@@ -81,7 +81,19 @@ def test_a_final_session_is_left_alone(kit: Kit, end: Halt | None) -> None:
         assert kit.store.halt(session, halt, "x", CANCEL) == status
         assert kit.store.settle(session, output="null") is None
         assert kit.head(session) == before
-    assert kit.store.actions(session) == []
+    assert kit.store.actions(session) == done
+
+
+def test_what_the_engine_asks_for_by_itself_is_written_down_once(kit: Kit) -> None:
+    """R23, R45: the version at which a session begins to expire is borne by a row, however often that is asked."""
+    session = kit.start()
+    kit.run(session)
+    before = kit.head(session)["version"]
+    for _ in range(3):
+        kit.store.halt(session, Halt.EXPIRED, None)
+    (action,) = kit.store.actions(session)
+    assert (action["action"], action["actor"], action["version"]) == ("expire", "celery_cascade", before + 1)
+    assert kit.head(session)["version"] == before + 1
 
 
 def test_a_suspended_or_failed_session_can_be_cancelled(kit: Kit) -> None:

@@ -233,10 +233,19 @@ SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
     "what a dead worker queued": (lambda kit: kit.store.wake_queued_by(["nobody"]), {"ix_session_steps_owner"}),
     "what ended runs left": (lambda kit: kit.store.wake_forsaken(), {"ix_session_steps_owner"}),
     "oldest queued": (lambda kit: kit.store.wake_oldest(5), {"ix_session_steps_wake", "ix_session_steps_owner"}),
+    "what was dropped": (lambda kit: kit.store.wake_known(["shop.task"]), {"ix_session_steps_owner"}),
+    "tasks that are waited for": (
+        lambda kit: kit.store.waiting_tasks(),
+        {"ix_session_steps_owner", "ix_session_steps_wake"},
+    ),
+    "how recovery works": (
+        lambda kit: kit.store.recoveries(since=60.0, alive=["alive"], takers=True),
+        STATUS_INDEXES,
+    ),
     "unsettled": (lambda kit: kit.store.unsettled(), {"ix_session_states_halt"}),
     "past their expiry": (
         lambda kit: kit.store.past_expiry(),
-        {"ix_session_states_expires_at", "idx_session_states_status"},
+        {"ix_session_states_expires_at"} | STATUS_INDEXES,
     ),
     "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
     "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),

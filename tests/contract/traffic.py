@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,9 +51,11 @@ def is_read(statement: str) -> bool:
 @contextmanager
 def watched() -> Iterator[Traffic]:
     """Record what this thread's connections say."""
-    traffic, inside = Traffic(), [False]
+    traffic, inside, me = Traffic(), [False], threading.get_ident()
 
     def before(_conn: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool) -> None:
+        if threading.get_ident() != me:
+            return
         if is_begin(statement):
             inside[0] = True
             return
@@ -63,11 +66,13 @@ def watched() -> Iterator[Traffic]:
             traffic.commits += 1
 
     def commit(_conn: Any) -> None:
-        traffic.commits += 1
-        inside[0] = False
+        if threading.get_ident() == me:
+            traffic.commits += 1
+            inside[0] = False
 
     def rollback(_conn: Any) -> None:
-        inside[0] = False
+        if threading.get_ident() == me:
+            inside[0] = False
 
     handlers: list[tuple[str, Callable[..., None]]] = [
         ("before_cursor_execute", before),

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from celery_cascade.errors import SchemaOutOfDate
 from celery_cascade.persistence import migrate, schema
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import StepKey, WorkerRow
 from sessions.conftest import close, migrated
 from sessions.kit import Kit
 from support import services
@@ -39,12 +40,21 @@ def python(word: str) -> str:
 
 def statements(*, going_back: bool) -> list[str]:
     return [
-        statement.strip()
+        statement
         for block in blocks("sql")
-        if block.startswith("-- going back") == going_back
-        for statement in block.split(";")
-        if statement.strip()
+        if block.startswith("-- going back") == going_back and not block.startswith("-- recovery")
+        for statement in _statements_in(block)
     ]
+
+
+def of_recovery(family: str) -> list[str]:
+    title = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB and MySQL"}[family]
+    (block,) = [block for block in blocks("sql") if block.startswith(f"-- recovery, {title}:")]
+    return _statements_in(block)
+
+
+def _statements_in(block: str) -> list[str]:
+    return [statement.strip() for statement in block.split(";") if statement.strip()]
 
 
 @pytest.fixture(
@@ -77,6 +87,39 @@ def test_every_query_runs_and_finds_something(kit: Kit) -> None:
         for query in queries:
             found = connection.exec_driver_sql(query.replace("%", "%%")).all()
             assert found or "what runs now" in query, query
+
+
+def test_what_the_page_says_of_recovery_is_what_doctor_says(kit: Kit) -> None:
+    """Crash to resume, refused late writers and sessions without an owner, on each database."""
+    forsaken, resumed = kit.start("a"), [kit.start("a") for _ in range(4)]
+    store, day = kit.store, 86_400.0
+    for number, session in enumerate([forsaken, *resumed]):
+        key = StepKey(session.id, "a")
+        store.add_worker(WorkerRow(id=f"gone{number}", nodename="gone@host", host="elsewhere", pid=1, pool="solo"))
+        assert store.claim(key, attempt=1, token=f"t{number}", worker=f"gone{number}", runner="r")
+        store.stop_worker(f"gone{number}")
+    for session in resumed:
+        (orphan,) = [one for one in store.orphans(silent_for=None) if one.key.session_id == session.id]
+        assert store.release(orphan, error=None)
+        assert store.note_fenced(orphan.key, 1)
+    for session in resumed[:3]:  # the fourth waits on
+        store.claim(StepKey(session.id, "a"), attempt=2, token="new", worker="alive", runner="r")
+    store.add_worker(WorkerRow(id="alive", nodename="alive@host", host="elsewhere", pid=1, pool="solo"))
+    crashed, fenced, ownerless = of_recovery(store.database.family)
+    with store.database.read() as connection:
+
+        def ask(query: str) -> tuple[Any, ...]:
+            return tuple(connection.exec_driver_sql(query.replace("%", "%%")).one())
+
+        attempts, middle, worst = ask(crashed)
+        counts = ask(fenced), ask(ownerless)
+    seen = store.recoveries(since=day, alive=["alive"], takers=True)
+    assert (attempts, seen.waiting) == (len(seen.seconds), 1) == (3, 1)
+    assert float(middle) == pytest.approx(seen.median, abs=0.01)
+    assert float(worst) == pytest.approx(max(seen.seconds), abs=0.01)
+    assert counts == ((4,), (1,)) == ((seen.fenced,), (seen.ownerless,))
+    for session in (forsaken, *resumed):
+        store.delete_session(session.id)
 
 
 def test_the_blocks_in_python_run(

@@ -151,6 +151,28 @@ def test_migration_that_died_half_way_starts_over_where_ddl_cannot_be_undone(mar
     database.dispose()
 
 
+@pytest.mark.mariadb
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("revision", schema.REVISIONS[1:])
+def test_a_later_migration_that_died_before_its_stamp_can_be_done_again(mariadb_url, revision, way):
+    """R46, R81: its tables are there (or gone), the stamp is still that of before."""
+    database = Database(mariadb_url)
+    migrate.upgrade(database)
+    at = schema.REVISIONS.index(revision)
+    before = schema.REVISIONS[at - 1]
+    if way == "up":
+        stamp, again, wanted = before, lambda: migrate.upgrade(database), list(schema.REVISIONS[at:])
+    else:
+        migrate.downgrade(database, before)
+        stamp, again, wanted = revision, lambda: migrate.downgrade(database, before), [revision]
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{stamp}'")
+    assert again() == wanted
+    migrate.upgrade(database)
+    migrate.check(database)
+    database.dispose()
+
+
 @pytest.mark.parametrize("family", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def test_failed_migration_leaves_nothing_where_ddl_can_be_undone(family, request):
     database = Database(request.getfixturevalue(f"{family}_url"))

@@ -220,11 +220,11 @@ def test_check_says_what_to_run_when_there_are_no_tables(database):
 
 def test_check_says_which_revision_is_there_and_which_is_needed(database, monkeypatch):
     migrate.upgrade(database)
-    monkeypatch.setattr(migrate, "HEAD", "0003")
-    monkeypatch.setattr(migrate, "REVISIONS", ("0001", "0002", "0003"))
-    with pytest.raises(SchemaOutOfDate, match="is at revision 0002, this version needs 0003"):
+    monkeypatch.setattr(migrate, "HEAD", "0004")
+    monkeypatch.setattr(migrate, "REVISIONS", (*schema.REVISIONS, "0004"))
+    with pytest.raises(SchemaOutOfDate, match="is at revision 0003, this version needs 0004"):
         migrate.check(database)
-    assert migrate.pending(database) == ["0003"]
+    assert migrate.pending(database) == ["0004"]
 
 
 @pytest.mark.parametrize("question", [migrate.check, migrate.pending, migrate.upgrade])
@@ -264,11 +264,29 @@ def test_store_that_lost_its_id_is_told(database):
 def test_a_store_of_the_first_revision_keeps_its_rows_on_the_way_up(database):
     """R46: and a worker of the older version could still be in it."""
     migrate.upgrade(database)
-    assert migrate.downgrade(database, "0001") == ["0002"]
+    assert migrate.downgrade(database, "0001") == ["0003", "0002"]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO cascade_workers (id, nodename, host, pid) VALUES ('w', 'n', 'h', 7)")
-    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0002"):
+    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0003"):
         migrate.check(database)
-    assert migrate.upgrade(database) == ["0002"]
+    assert migrate.upgrade(database) == ["0002", "0003"]
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT id, queues FROM cascade_workers").one() == ("w", None)
+
+
+def test_attempts_of_the_second_revision_are_those_of_nobody_late(database):
+    """R46, R47: up and down keep what was recorded."""
+    migrate.upgrade(database)
+    assert migrate.downgrade(database, "0002") == ["0003"]
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("INSERT INTO cascade_sessions (session_id) VALUES ('s')")
+        connection.exec_driver_sql(
+            "INSERT INTO step_attempts (session_id, step, item, attempt, kind, version)"
+            " VALUES ('s', 'a', -1, 1, 'crash', 1)"
+        )
+    assert migrate.upgrade(database) == ["0003"]
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT kind, fenced_at FROM step_attempts").one() == ("crash", None)
+    assert migrate.downgrade(database, "0002") == ["0003"]
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT kind FROM step_attempts").scalar() == "crash"

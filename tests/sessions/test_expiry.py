@@ -9,7 +9,7 @@ import pytest
 
 from celery_cascade.errors import NotResumable
 from celery_cascade.persistence.rows import StepKey, WorkerRow
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import overtime
 from sessions.kit import Kit
 
 LONG_AGO = "2001-01-01 00:00:00"
@@ -23,12 +23,12 @@ def expire_all(kit: Kit, *sessions: Any) -> None:
 
 def test_more_than_a_batch_expires_in_one_sweep(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """R45: 10,000 that expire together must not take an hour of sweeps."""
-    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(overtime, "BATCH", 3)
     sessions = [kit.start("a", expires_in=60) for _ in range(8)]
     expire_all(kit, *sessions)
-    assert recovery.expire(kit.runtime) == 8
+    assert overtime.expire(kit.runtime) == 8
     assert {session.status for session in sessions} == {"expired"}
-    assert recovery.expire(kit.runtime) == 0
+    assert overtime.expire(kit.runtime) == 0
     kit.deliver()
     assert kit.ran == []
 
@@ -42,7 +42,7 @@ def test_one_that_cannot_be_ended_does_not_keep_the_others(
     monkeypatch.setattr(kit.store, "past_expiry", lambda limit: [gone.id, stays.id])
     kit.store.delete_session(gone.id)
     with caplog.at_level(logging.ERROR, "celery_cascade"):
-        assert recovery.expire(kit.runtime) == 1
+        assert overtime.expire(kit.runtime) == 1
     assert gone.id in caplog.text
     assert stays.status == "expired"
 
@@ -63,7 +63,7 @@ def test_a_failed_session_stays_failed_when_its_time_has_passed(kit: Kit) -> Non
     """R45, D9: what went wrong is not forgotten, but nobody resumes it."""
     session = kit.run({"id": "a", "task": "broken"}, expires_in=3600)
     expire_all(kit, session)
-    recovery.expire(kit.runtime)
+    overtime.expire(kit.runtime)
     with pytest.raises(NotResumable, match="expired"):
         session.resume()
     assert session.status == "failed"
@@ -78,7 +78,7 @@ def test_a_step_that_lost_its_worker_does_not_run_again_in_an_expired_session(an
     key = StepKey(session.id, "a")
     assert any_kit.store.claim(key, attempt=1, token="t", worker=dead, runner="r") is not None
     expire_all(any_kit, session)
-    recovery.expire(any_kit.runtime)
+    overtime.expire(any_kit.runtime)
     assert (session.status, session.to_dict()["reason"]) == ("active", "expired requested"), "its step runs"
 
     any_kit.store.stop_worker(dead)

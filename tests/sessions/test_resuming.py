@@ -9,7 +9,7 @@ import pytest
 from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence.rows import StepKey
 from celery_cascade.states import SessionStatus, can_move
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import overtime
 from sessions.kit import Kit, cascade
 
 
@@ -126,7 +126,7 @@ def test_statuses_are_a_closed_set_and_final_ones_refuse(kit: Kit, status: Sessi
         session.suspend()
     elif status is SessionStatus.EXPIRED:
         kit.sql("UPDATE session_states SET expires_at = '2001-01-01 00:00:00.000000'")
-        recovery.expire(kit.runtime)
+        overtime.expire(kit.runtime)
     assert session.status == status
     with pytest.raises(Exception, match="CHECK"):
         kit.sql("UPDATE session_states SET status = 'generating'")

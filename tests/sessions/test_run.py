@@ -236,7 +236,7 @@ def test_a_session_as_data_has_these_keys(kit: Kit) -> None:
         "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
         "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
         "finished_at", "expires_at", "completed_steps", "inputs", "output", "error", "definition_sha256",
-        "config_path", "parent_session_id", "depth", "checkpoints", "steps", "actions",
+        "config_path", "parent_session_id", "depth", "checkpoints", "steps", "waits_for", "actions",
     ]  # fmt: skip
     assert list(shown["steps"][0]) == [
         "step", "item", "status", "reason", "phase", "attempt", "crashes", "task", "worker", "started_at",

@@ -326,8 +326,10 @@ def test_a_canvas_of_tasks_can_be_started_as_any_cascade(shop: Any) -> None:
         ({"queue": 5}, "queue"),
         ({"priority": 300}, "priority"),
         ({"durable": "yes"}, "durable"),
-        ({"on_crash": "ask"}, "on_crash"),
-        ({"idempotent": False}, "idempotent"),
+        ({"on_crash": "aks"}, "on_crash is 'aks'; it must be one of retry, fail, ask"),
+        ({"on_crash": False}, "on_crash"),
+        ({"idempotent": "no"}, "idempotent"),
+        ({"idempotent": False, "on_crash": "retry"}, "would do it a second time"),
     ],
 )
 def test_a_wrong_option_of_the_decorator_is_told_where_it_stands(kit: Kit, options: Any, what: str) -> None:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
@@ -62,13 +63,13 @@ def require(name: str) -> str:
     """The URL of a server that answers; otherwise the test ends here."""
     service = SERVICES[name]
     trouble = _trouble(name)
-    if trouble is None:
-        return service.url
-    reason = f"{service.missing} {without_password(service.url)} does not answer ({trouble})"
-    return _give_up(reason)
+    if trouble is not None:
+        give_up(f"{service.missing} {without_password(service.url)} does not answer ({trouble})")
+    return service.url
 
 
-def _give_up(reason: str) -> str:
+def give_up(reason: str) -> NoReturn:
+    """End the test for want of a server: skipped at a desk, failed where services are required."""
     if os.environ.get("CASCADE_REQUIRE_SERVICES") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -265,7 +266,7 @@ def _new_vhost(url: str) -> str:
         _made_vhosts.callback(admin, "delete_vhost", name)
         admin("set_permissions", name, user)
     except (OSError, subprocess.SubprocessError) as exc:
-        _give_up(
+        give_up(
             f"{SERVICES['rabbitmq'].missing} no way to add a virtual host ({exc}); run as root or rabbitmq where "
             "rabbitmqctl is, or `rabbitmq-plugins enable rabbitmq_management` and set CASCADE_TEST_RABBITMQ_API"
         )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from kombu.exceptions import KombuError
 from kombu.utils.url import maybe_sanitize_url
 
 from celery_cascade import embedded
+from celery_cascade.cli import checks_running
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import FAILED, STORE, UNREACHABLE, USAGE
+from celery_cascade.cli.findings import Check
 from celery_cascade.cli.living import HERE, living
 from celery_cascade.cli.words import counted, took
 from celery_cascade.config import doubts_in, problems_in
@@ -22,29 +24,15 @@ from celery_cascade.persistence import migrate, sqlite_file, surroundings
 from celery_cascade.persistence.database_dialects import SQL_ERRORS, shown
 from celery_cascade.persistence.rows import WorkerRow
 from celery_cascade.persistence.store import Store
+from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.states import SessionStatus, SuspendReason
 from celery_cascade.tasks.guard import unguarded
 from celery_cascade.tasks.runtime import Runtime
 
-State = Literal["ok", "warning", "error"]
 #: Seconds that the broker has to answer, and other workers to say what they consume.
 PATIENCE = 3.0
 _REFUSALS = (403, 530)  #: AMQP's ACCESS_REFUSED and NOT_ALLOWED
 _NO_TASKS = "Import the modules that define them, or set `include` of the Celery app"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One finding.
-
-    Args:
-        code: what the program exits with if this is the first error.
-    """
-
-    name: str
-    message: str
-    state: State = "ok"
-    hint: str = ""
-    code: int = 0
 
 
 def settings(runtime: Runtime) -> list[Check]:
@@ -119,10 +107,30 @@ def values(found: Store) -> list[Check]:
     ]
 
 
+def waiting(runtime: Runtime) -> list[Check]:
+    """Sessions that wait for an operator because of a worker's death; none is no news."""
+    reasons = [SuspendReason.IN_DOUBT.value, SuspendReason.POISONED.value]
+    wanted = SessionFilter(status=[SessionStatus.SUSPENDED.value], reason=reasons, limit=5)
+    rows = runtime.store.sessions(wanted)
+    if not rows:
+        return []
+    count = runtime.store.count(wanted)
+    some = ", ".join(f"{row['session_id']} ({row['status_reason']})" for row in rows)
+    more = f", and {count - len(rows):,} more" if count > len(rows) else ""
+    return [
+        Check(
+            name="waiting",
+            message=f"{counted(count, 'session')} waiting for an operator: {some}{more}",
+            hint=f"See what happened, and what can be answered: cascade show {rows[0]['session_id']}",
+            state="warning",
+        )
+    ]
+
+
 def around(runtime: Runtime) -> list[Check]:
     """What is around our tables; a store that is damaged in the middle may show it only here."""
     try:
-        return [*references(runtime), *neighbours(runtime), *json_functions(runtime)]
+        return [*references(runtime), *neighbours(runtime), *json_functions(runtime), *waiting(runtime)]
     except CascadeError as error:
         return [Check(name="tables", message=error.message, hint=_cure(error), state="error", code=error.exit_code)]
 
@@ -329,7 +337,8 @@ def every(runtime: Runtime, caller: Caller) -> list[Check]:
     if "store" not in broken:
         found += around(runtime)
         alive = living(runtime)
-        found += workers(runtime, alive, caller)
+        found += [*workers(runtime, alive, caller), *checks_running.tasks(runtime, alive)]
+        found += checks_running.recovery(runtime, alive, caller)
         if "broker" not in broken:
             found += queues(runtime, alive)
     return found

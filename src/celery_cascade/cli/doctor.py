@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.checks import Check, every, own_tasks
+from celery_cascade.cli.checks import every, own_tasks
 from celery_cascade.cli.effective import list_settings
 from celery_cascade.cli.exits import DONE
+from celery_cascade.cli.findings import Check
 from celery_cascade.cli.fixing import fix as mend_all
 from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.problems import as_called
@@ -54,7 +53,7 @@ def doctor(tasks: bool, settings: bool, fix: bool, report: bool, as_json: bool) 
     if report:
         out(markdown(runtime, found))
     elif is_json(click.get_current_context()):
-        checks = [{**asdict(check), "hint": as_called(check.hint)} for check in found]
+        checks = [{**check.as_mapping(), "hint": as_called(check.hint)} for check in found]
         wrong = any(check.state == "error" for check in found)
         out_json({"ok": not wrong, "checks": checks} | ({} if names is None else {"tasks": names}))
     else:

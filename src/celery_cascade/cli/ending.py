@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
 
+from celery_cascade.cli.answering import doubts
 from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
 from celery_cascade.cli.problems import as_called
-from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say
+from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say, why
 from celery_cascade.sessions.plain import PlainResult, PlainRun
 from celery_cascade.sessions.session import Session, again
 from celery_cascade.states import SessionStatus, SuspendReason
@@ -41,7 +42,7 @@ def conclude(session: Session, status: SessionStatus) -> NoReturn:
         case SessionStatus.COMPLETED:
             raise click.exceptions.Exit(DONE)
         case SessionStatus.SUSPENDED:
-            _waiting(session)
+            _waiting(session, whole["waits_for"])
         case SessionStatus.FAILED:
             say(f"Error: {why(whole['error'] or {})}")
             _next(f"Look: cascade show {session.id}", *again(session.id, whole["error"]).splitlines())
@@ -72,12 +73,6 @@ def conclude_plain(run: PlainRun) -> NoReturn:
     raise click.exceptions.Exit(DONE)
 
 
-def why(error: Mapping[str, Any]) -> str:
-    """An error in one line: step, type, message."""
-    where = f"step {error['step']!r}: " if error.get("step") else ""
-    return printable(f"{where}{error.get('type', 'unknown')}: {error.get('message', '')}", lines=True)
-
-
 def detached(session: Session) -> NoReturn:
     """Ctrl+C of a watched run: the run goes on (D8)."""
     say()
@@ -86,13 +81,15 @@ def detached(session: Session) -> NoReturn:
     raise click.exceptions.Exit(INTERRUPTED)
 
 
-def _waiting(session: Session) -> None:
+def _waiting(session: Session, waits_for: Sequence[Mapping[str, Any]]) -> None:
     try:
         reason = SuspendReason(session.reason or "")
     except ValueError:
         reason = SuspendReason.OPERATOR
     say(f"It waits ({reason.value}): {_WHY[reason]}.")
-    if reason in _BY_ITSELF:
+    if waits_for:
+        _next(*doubts(session.id, waits_for), f"Look: cascade show {session.id}")
+    elif reason in _BY_ITSELF:
         _next("It goes on by itself then.", f"Watch it with: cascade watch {session.id}")
     else:
         _next(f"Look: cascade show {session.id}", f"Go on from the last checkpoint: cascade resume {session.id}")

@@ -28,6 +28,7 @@ VERBS = (
     "prune",
     "migrate",
     "doctor",
+    "crashtest",
     "demo",
     "init",
     "completion",

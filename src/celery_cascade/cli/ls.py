@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.lacking import Lacking
 from celery_cascade.cli.living import Attendance
 from celery_cascade.cli.options import Verb, json_option, status_option
 from celery_cascade.cli.tables import table
@@ -27,14 +28,16 @@ _HEADINGS = ("SESSION", "CASCADE", "NAME", "STATUS", "DONE", "PHASE", "STARTED",
 def ls(status: list[str] | None, cascade_id: str | None, limit: int, as_json: bool) -> None:
     """List sessions, newest first.
 
-    A session that nobody runs says so: `active, no living worker for 41 s`.
+    A session that nobody runs says so: `active, no living worker for 41 s`, or `no living worker knows task shop.pay`.
     """
     runtime = Caller.here().runtime
     wanted = SessionFilter(status=status, cascade=cascade_id, limit=limit)
     rows = runtime.store.sessions(wanted)
-    attendance = Attendance(runtime) if any(row["status"] == "active" for row in rows) else None
+    active = [row["session_id"] for row in rows if row["status"] == "active"]
+    attendance = Attendance(runtime) if active else None
+    lacking = Lacking(runtime, active)
     now = runtime.store.now()
-    found = [_summary(row, attendance, now) for row in rows]
+    found = [_summary(row, attendance, lacking, now) for row in rows]
     if is_json(click.get_current_context()):
         out_json({"sessions": found, "count": len(found)})
     elif found:
@@ -45,10 +48,10 @@ def ls(status: list[str] | None, cascade_id: str | None, limit: int, as_json: bo
         say(f"{limit:,} of {total:,} sessions are shown; more with --limit.")
 
 
-def _summary(row: Row, attendance: Attendance | None, now: datetime) -> dict[str, Any]:
+def _summary(row: Row, attendance: Attendance | None, lacking: Lacking, now: datetime) -> dict[str, Any]:
     found = summary(row, now)
     if attendance is not None and found["reason"] is None:
-        found["reason"] = attendance.nobody(row)
+        found["reason"] = attendance.nobody(row) or lacking.of_session(row["session_id"])
     return found
 
 

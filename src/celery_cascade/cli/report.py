@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from kombu.utils.url import maybe_sanitize_url
 
-from celery_cascade.cli.checks import Check
+from celery_cascade.cli.findings import Check
 from celery_cascade.cli.words import printable
 from celery_cascade.config import CascadeConfig
 from celery_cascade.errors import CascadeError

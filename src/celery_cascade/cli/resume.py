@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import click
 
+from celery_cascade.cli.answering import answer_of, doubts
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.follow import no_worker
@@ -13,6 +14,7 @@ from celery_cascade.cli.here import run_here
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
+from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import UsageError
@@ -23,39 +25,66 @@ from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
 from celery_cascade.tasks.publish import driving
 
+_EXAMPLE = (
+    "celery -A proj cascade resume @last-failed --watch",
+    'celery -A proj cascade resume 3f2a91 --done \'{"receipt": 7}\' --reason "seen at the bank"',
+    "celery -A proj cascade resume 3f2a91 --step charge --again",
+)
 
-@click.command(cls=Verb, example=("celery -A proj cascade resume @last-failed --watch",))
+
+@click.command(cls=Verb, example=_EXAMPLE)
 @id_argument
+@click.option("--done", metavar="JSON", help="The step that waits has done its work, and gave this.")
+@click.option("--again", is_flag=True, help="The step that waits runs again.")
+@click.option("--skip", is_flag=True, help="Go on without the step that waits; it ends as skipped.")
+@click.option("--step", metavar="STEP", help="Which step is meant, if several wait for an answer.")
 @click.option("--reason", help="Why; kept with the session.")
 @click.option("--watch/--detach", default=False, help="Follow it to its end, or return at once (default).")
 @click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
 @timeout_option
 @json_option
 def resume(
-    session: str, reason: str | None, watch: bool, local: bool, timeout: timedelta | None, as_json: bool
+    session: str,
+    done: str | None,
+    again: bool,
+    skip: bool,
+    step: str | None,
+    reason: str | None,
+    watch: bool,
+    local: bool,
+    timeout: timedelta | None,
+    as_json: bool,
 ) -> None:
     """Let a failed or suspended session go on from its last checkpoint.
 
     Steps that are checkpointed never run again; a step that failed gets a fresh budget of attempts. The definition
     that the session started with is used, whatever its file says now. A session that is active goes on anyway.
+
+    A step that lost its worker may have done its work or not. Where its `on_crash` is `ask`, its session is suspended
+    (in_doubt) until --done, --again or --skip says what became of it; a resume without one of them exits 5. The same
+    can be said of a step that killed its worker too often (poisoned); a resume without runs it again. The answer is
+    kept with the session, with who gave it.
     """
+    answer = answer_of(done, again, skip, step)
     if local and timeout is not None:
         raise UsageError("--local runs here until the end: it cannot be had together with --timeout")
     caller = Caller.here()
     runtime = caller.runtime
     found = Session(runtime, session_id(runtime.store, session))
-    since, done = found.version, not_repeated(runtime, found.id)
+    since, finished = found.version, not_repeated(runtime, found.id)
     action = Action(action="resume", actor=actor(), reason=reason)
     if local or runtime.app.conf.task_always_eager:
         with driving(found.id), local_worker(runtime):
-            resume_one(runtime, found.id, action)
+            resume_one(runtime, found.id, action, answer)
             say(f"Session {found.id}")
-            say_not_repeated(done)
+            say_not_repeated(finished)
             run_here(runtime, found.id, since=since)
-    queued = resume_one(runtime, found.id, action)
-    if queued:
+    queued = resume_one(runtime, found.id, action, answer)
+    if answer is not None and not queued:
+        _said(found)
+    elif queued:
         say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")
-        say_not_repeated(done)
+        say_not_repeated(finished)
     else:
         say(f"Session {found.id} is active already; there was nothing to resume.")
     if watch:
@@ -68,3 +97,11 @@ def resume(
     if queued and lack is not None:
         for line in no_worker(caller, found.id, lack):
             say(line)
+
+
+def _said(session: Session) -> None:
+    """After an answer that has queued nothing: the session has ended by it, or others still wait for theirs."""
+    whole = session.to_dict()
+    say(f"The answer is kept. Session {session.id} is {whole['status']}.")
+    for line in doubts(session.id, whole["waits_for"]):
+        say(as_called(line))

@@ -73,7 +73,7 @@ def run(
         raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
     caller = Caller.here()
     cascades = caller.cascades
-    source = _source(cascades, file)
+    source = source_named(cascades, file)
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
     options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
     if not store_usable(cascades.runtime):
@@ -107,7 +107,7 @@ def _done_of(runtime: Runtime, session_id: str | None) -> str:
     return "" if session_id is None else not_repeated(runtime, check_session_id(session_id))
 
 
-def _source(cascades: Cascades, file: str) -> Source:
+def source_named(cascades: Cascades, file: str) -> Source:
     """The definition, read once; `cascade_definitions` is looked through only for what is no file."""
     try:
         return read_target(cascades.runtime, file)

@@ -7,17 +7,19 @@ from typing import Any
 
 import click
 
+from celery_cascade.cli.answering import doubts
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.ending import why
 from celery_cascade.cli.follow import setback
 from celery_cascade.cli.ids import session_id
+from celery_cascade.cli.lacking import Lacking
 from celery_cascade.cli.living import Attendance
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
-from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took
+from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took, why
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.session import Session
+from celery_cascade.states import SessionStatus
 from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
@@ -35,7 +37,7 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     """
     runtime = Caller.here().runtime
     found = Session(runtime, session_id(runtime.store, session))
-    whole = found.to_dict()
+    whole = _with_reasons(runtime, found.to_dict())
     if is_json(click.get_current_context()):
         out_json({"session": whole})
         return
@@ -45,9 +47,23 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     _steps(whole["steps"])
     _attempts(found, traceback)
     _actions(whole["actions"])
-    if whole["can_resume"]:
+    if whole["waits_for"]:
+        out("\nWaits for an answer:")
+        for line in doubts(found.id, whole["waits_for"]):
+            out(as_called(line))
+    elif whole["can_resume"]:
         out("")
         out(as_called(f"Go on from the last checkpoint with: cascade resume {found.id}"))
+
+
+def _with_reasons(runtime: Runtime, whole: dict[str, Any]) -> dict[str, Any]:
+    """What an active session and its queued steps wait for, as the living workers' rows say at this moment."""
+    if whole["status"] == SessionStatus.ACTIVE:
+        lacking = Lacking(runtime, [whole["session_id"]])
+        whole["reason"] = whole["reason"] or lacking.of_session(whole["session_id"])
+        for step in whole["steps"]:
+            step["reason"] = lacking.of_step(whole["session_id"], step) or step["reason"]
+    return whole
 
 
 def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
@@ -124,5 +140,13 @@ def _actions(actions: list[dict[str, Any]]) -> None:
         out("\nActions:")
     for action in actions:
         who = f" by {printable(action['actor'])}" if action["actor"] else ""
-        why = f": {printable(action['reason'])}" if action["reason"] else ""
-        out(f"  {local(action['at'])} {action['action']}{who}{why}")
+        reason = f": {printable(action['reason'])}" if action["reason"] else ""
+        out(f"  {local(action['at'])} {action['action']}{_answer(action['detail'])}{who}{reason}")
+
+
+def _answer(detail: Any) -> str:
+    """What a resume said of a step that waited for an answer."""
+    if not isinstance(detail, dict) or "answer" not in detail:
+        return ""
+    value = f" {preview(detail['value'], 40)}" if "value" in detail else ""
+    return f" (step {printable(str(detail.get('step')))}: {printable(str(detail['answer']))}{value})"

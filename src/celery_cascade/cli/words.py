@@ -82,6 +82,12 @@ def preview(value: Any, longest: int = PREVIEW) -> str:
     return f"{printable(text[:longest])}… ({size(len(text.encode('utf-8', 'replace')))})"
 
 
+def why(error: Mapping[str, Any]) -> str:
+    """An error in one line: step, type, message."""
+    where = f"step {error['step']!r}: " if error.get("step") else ""
+    return printable(f"{where}{error.get('type', 'unknown')}: {error.get('message', '')}", lines=True)
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     if count < 1000:

@@ -19,6 +19,7 @@ from celery_cascade.definition.cascade import Cascade, Shape, SignatureCall, Sou
 from celery_cascade.definition.document import parse
 from celery_cascade.definition.limits import MAX_STEPS
 from celery_cascade.definition.policies import KEYS, retry_from
+from celery_cascade.definition.steps import ON_CRASH
 from celery_cascade.errors import DefinitionError
 from celery_cascade.words import shown
 
@@ -101,6 +102,10 @@ def _policy(step_id: str, about: Mapping[str, Any], options: Mapping[str, Any]) 
             found["timeout"] = durations.seconds(about["timeout"])
         except ValueError as error:
             raise DefinitionError(f"a stored canvas: step {step_id!r}: timeout {error}") from error
+    if "on_crash" in about:
+        if about["on_crash"] not in ON_CRASH:
+            raise DefinitionError(f"a stored canvas: step {step_id!r}: on_crash is {shown(about['on_crash'])}")
+        found["on_crash"] = about["on_crash"]
     for key, kind in (("queue", str), ("priority", int)):
         value = options.get(key, about.get(key))
         if value is not None and type(value) is not kind:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 SourceFormat = Literal["yaml", "json", "inline", "python", "canvas"]
 Backoff = Literal["none", "linear", "exponential"]
+OnCrash = Literal["retry", "fail", "ask"]
 
 #: Where a value comes from: the output of a step, or a list of such.
 Shape = str | tuple["Shape", ...]
@@ -82,11 +83,13 @@ class Step:
         timeout: seconds an attempt may take; None = as long as it likes.
         queue: the Celery queue; None = as the task is routed.
         priority: the Celery priority; None = as the task says.
+        on_crash: what happens when a worker dies while it runs the step, so that its work may be done or not: `retry` =
+            it runs again, `fail` = it has failed, `ask` = an operator says what became of it.
         phase: the label shown as `current_phase`; None = the id.
         call: set for a step of a Celery canvas, which has neither `arguments` nor `when`.
         options: further options of its message (`routing_key`, `soft_time_limit`, ...); only a canvas has them.
-        said: which of retry, timeout, queue and priority the definition itself gives; for the others the task's
-            own `@cascades.step(...)` counts.
+        said: which of retry, timeout, queue, priority and on_crash the definition itself gives; for the others the
+            task's own `@cascades.step(...)` counts.
     """
 
     id: str
@@ -98,6 +101,7 @@ class Step:
     timeout: float | None = None
     queue: str | None = None
     priority: int | None = None
+    on_crash: OnCrash = "retry"
     phase: str | None = None
     call: SignatureCall | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

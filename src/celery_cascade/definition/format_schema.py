@@ -11,7 +11,7 @@ from typing import Any
 from celery_cascade.definition import durations, retries, schemas
 from celery_cascade.definition.limits import MAX_STEPS
 from celery_cascade.definition.reader import EDITORS_KEY, ROOT_KEYS, STEP_LISTS
-from celery_cascade.definition.steps import DEFAULT_KEYS, STEP_KEYS
+from celery_cascade.definition.steps import DEFAULT_KEYS, ON_CRASH, STEP_KEYS
 
 ID = "urn:celery-cascade:cascade-file:1"
 META = "https://json-schema.org/draft/2020-12/schema"
@@ -149,6 +149,12 @@ def _common() -> dict[str, Schema]:
             "type": ["integer", "null"],
             "minimum": 0,
             "maximum": 255,
+        },
+        "on_crash": {
+            "description": "When a worker dies in the middle of the step, which may then have done its work or not. "
+            "retry: it runs again; fail: it has failed; ask: the run waits until somebody says what became of it.",
+            "enum": list(ON_CRASH),
+            "default": "retry",
         },
     }
 

@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from celery_cascade.definition import durations, json_document
-from celery_cascade.definition.cascade import Cascade, RetryPolicy, Step
+from celery_cascade.definition.cascade import Cascade, OnCrash, RetryPolicy, Step
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.places import Text
 from celery_cascade.definition.retries import policy, retry_fields
+from celery_cascade.definition.steps import ON_CRASH
 from celery_cascade.errors import ConfigError, DefinitionError
+from celery_cascade.words import listed
 
-KEYS = ("retry", "timeout", "queue", "priority")
+KEYS = ("retry", "timeout", "queue", "priority", "on_crash")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class StepPolicy:
         retry: when a failed attempt is tried again.
         timeout: seconds an attempt may take.
         queue, priority: of its messages.
+        on_crash: what happens when a worker dies in the middle of the step.
         durable: whether a plain `.delay()` outside a session runs as a session.
     """
 
@@ -33,6 +36,7 @@ class StepPolicy:
     timeout: float | None = None
     queue: str | None = None
     priority: int | None = None
+    on_crash: OnCrash | None = None
     durable: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -43,13 +47,24 @@ class StepPolicy:
         return said
 
 
-def step_policy(where: str, *, retry: Any, timeout: Any, queue: Any, priority: Any, durable: Any) -> StepPolicy:
+def step_policy(
+    where: str,
+    *,
+    retry: Any,
+    timeout: Any,
+    queue: Any,
+    priority: Any,
+    on_crash: Any,
+    idempotent: Any,
+    durable: Any,
+) -> StepPolicy:
     """The checked options of `@cascades.step`.
 
     Args:
         where: whose they are, for errors.
         retry: a number of attempts, a mapping as in a file, or a RetryPolicy.
         timeout: seconds, `5m` or a timedelta.
+        idempotent: False = running it twice does harm; then `on_crash` is `ask`, unless it says `fail`.
 
     Raises:
         ConfigError: one of them cannot be used.
@@ -67,8 +82,27 @@ def step_policy(where: str, *, retry: Any, timeout: Any, queue: Any, priority: A
         timeout=None if timeout is None else _timeout(where, timeout),
         queue=queue,
         priority=priority,
+        on_crash=_on_crash(where, on_crash, idempotent),
         durable=durable,
     )
+
+
+def _on_crash(where: str, given: Any, idempotent: Any) -> OnCrash | None:
+    """What was said, or what follows from `idempotent`."""
+    if not isinstance(idempotent, bool):
+        raise ConfigError(f"{where}: idempotent is {idempotent!r}; it must be True or False")
+    if given is not None and given not in ON_CRASH:
+        raise ConfigError(f"{where}: on_crash is {given!r}; it must be one of {listed(ON_CRASH)}")
+    if idempotent:
+        return cast("OnCrash | None", given)
+    if given == "retry":
+        raise ConfigError(
+            f"{where}: idempotent=False and on_crash='retry' contradict each other: a step whose worker dies may have "
+            "done its work already, and would do it a second time",
+            hint="Say on_crash='ask' (an operator decides) or 'fail', or leave idempotent out if a second time does no "
+            "harm",
+        )
+    return cast(OnCrash, given or "ask")
 
 
 def _retry(where: str, given: Any) -> RetryPolicy:

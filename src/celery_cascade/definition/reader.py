@@ -19,7 +19,7 @@ from celery_cascade.words import listed, words
 STEP_LISTS = ("steps", "phases", "cells")
 EDITORS_KEY = "$schema"  #: says to an editor which schema the file follows, and nothing to us
 ROOT_KEYS = ("cascade", "description", "inputs", "defaults", *STEP_LISTS, "output", EDITORS_KEY)
-_LATER = words("triggers canvas functions execution on_error on_crash routes max_parallel")
+_LATER = words("triggers canvas functions execution on_error routes max_parallel")
 
 
 def read_cascade(source: Source) -> Cascade:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from celery_cascade.definition import fields
-from celery_cascade.definition.cascade import Step
+from celery_cascade.definition.cascade import OnCrash, Step
 from celery_cascade.definition.document import Document
 from celery_cascade.definition.nodes import Mapping, Node, Scalar, Sequence
 from celery_cascade.definition.retries import policy, retry_fields
 from celery_cascade.words import shown, words
 
-DEFAULT_KEYS = ("retry", "timeout", "queue", "priority")
+DEFAULT_KEYS = ("retry", "timeout", "queue", "priority", "on_crash")
 STEP_KEYS = ("id", "task", "with", "needs", "when", *DEFAULT_KEYS, "phase", "description")
-LATER_KEYS = words("map max_parallel on_error on_crash wait routes cascade compensates execution sleep until signal")
+LATER_KEYS = words("map max_parallel on_error wait routes cascade compensates execution sleep until signal")
+ON_CRASH: tuple[str, ...] = get_args(OnCrash)
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,49}")
 
 
@@ -93,13 +94,15 @@ def _retry(document: Document, node: Mapping, what: str, defaults: Defaults) -> 
 
 
 def _common(document: Document, node: Mapping, what: str) -> dict[str, Any]:
-    """Timeout, queue and priority where given; null takes a default away."""
+    """Timeout, queue, priority and on_crash where given; null takes a default away, but there is no "no" crash."""
     found: dict[str, Any] = {}
-    for key in ("timeout", "queue", "priority"):
+    for key in ("timeout", "queue", "priority", "on_crash"):
         value = node.get(key)
         if value is None:
             continue
-        if isinstance(value, Scalar) and value.value is None:
+        if key == "on_crash":
+            found[key] = fields.choice(document, value, f"{what}: on_crash", ON_CRASH)
+        elif isinstance(value, Scalar) and value.value is None:
             found[key] = None
         elif key == "timeout":
             found[key] = fields.duration(document, value, f"{what}: timeout")

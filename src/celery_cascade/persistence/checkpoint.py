@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, null, select, update
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence import checkpoint_postgresql
 from celery_cascade.persistence.clock import after, now
@@ -52,6 +53,7 @@ def _write(conn: Connection, done: Checkpoint, clock: dict[str, Any]) -> Moved:
         "b_done": int(done.status == "succeeded"),
     }
     conn.execute(_MOVE_HEAD, parameters)
+    reached(CrashPoint.CHECKPOINT_OPEN, done.key)
     return Moved(
         version=version,
         open_steps=head.open_steps - done.closed,
@@ -100,6 +102,12 @@ def _insert_followers(conn: Connection, done: Checkpoint, version: int, *, halte
         resend_after=done.resend_after,
         clock=clock,
     )
+
+
+def follow_parked(conn: Connection, done: Checkpoint, version: int, clock: dict[str, Any]) -> None:
+    """What follows from a step's end, parked: for a session that does not run just then; its head is locked."""
+    _insert_followers(conn, done, version, halted=True, clock=clock)
+    _arrive(conn, done, version, queued=(), clock=clock)
 
 
 def _parked(row: NewStep) -> NewStep:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import DateTime, String, bindparam, text
 from sqlalchemy.exc import DataError
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.gate import lost
 from celery_cascade.persistence.rows import Checkpoint, Moved
@@ -99,6 +100,7 @@ def write(db: Database, done: Checkpoint, *, clock: dict[str, Any]) -> Moved:
         "calls": [row.call for row in rows],
         "reasons": [row.reason for row in rows],
     }
+    reached(CrashPoint.CHECKPOINT_OPEN, done.key)
     try:
         row = db.single(lambda conn: conn.execute(_STATEMENT, parameters).one_or_none())
     except DataError as error:

@@ -35,6 +35,7 @@ _CLAIM = (
         worker=bindparam("b_worker"),
         runner=bindparam("b_runner"),
         token=bindparam("b_token"),
+        reason=bindparam("b_on_crash"),  # instead of why it waited: see unknown.py
         started_at=now(),
         wake_at=null(),
         deadline=null(),
@@ -55,6 +56,7 @@ def claim_step(
     worker: str,
     runner: str,
     timeout: float | None,
+    on_crash: str | None,
     clock: dict[str, Any],
 ) -> ClaimedStep | None:
     """Take a queued attempt; None if it is not there to be taken.
@@ -62,6 +64,8 @@ def claim_step(
     Args:
         token: random, made before the call, so that a retry of the call recognises its own claim.
         timeout: seconds after which a sweep ends the attempt; None = never.
+        on_crash: what recovery does if this attempt loses its worker, `fail` or `ask`; None = queues it again. It
+            stands in the row, as whoever finds the orphan may know neither the task nor what was said of it.
     """
     parameters = clock | {
         "b_session": key.session_id,
@@ -71,6 +75,7 @@ def claim_step(
         "b_token": token,
         "b_worker": worker,
         "b_runner": runner,
+        "b_on_crash": on_crash,
     }
     if timeout is not None:
         parameters["b_timeout"] = timeout

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, insert, null, select, update
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.doubts import ANSWERED, refuse_doubts
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
@@ -26,7 +28,7 @@ _LOCK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What an operator did, for `session_actions`."""
+    """What an operator did, or the engine in nobody's name, for `session_actions`."""
 
     action: str
     actor: str | None = None
@@ -34,28 +36,49 @@ class Action:
     detail: str | None = None
 
 
-def _lock(db: Database, conn: Connection, session_id: str) -> Any:
+#: Who asks where no person does.
+ENGINE = "celery_cascade"
+_ENGINE_ASKS = {
+    Halt.SUSPENDED: "suspend",
+    Halt.FAILED: "fail",
+    Halt.CANCELLED: "cancel",
+    Halt.EXPIRED: "expire",
+}
+
+
+def lock(db: Database, conn: Connection, session_id: str) -> Any:
+    """Lock a session's head (rule 4: always first). Raises SessionNotFound."""
     row = conn.execute(_LOCK, {"b_session": session_id}).one_or_none()
     if row is None:
         raise not_found_on(conn, db, session_id)
     return row
 
 
-def _move(conn: Connection, session_id: str, head: Any, clock: dict[str, Any], **values: Any) -> int:
+def move(conn: Connection, session_id: str, head: Any, clock: dict[str, Any], **values: Any) -> int:
+    """Change a locked head; returns its new version."""
     version: int = head.version + 1
     parameters = clock | {"b_session": session_id}
     conn.execute(update(heads).where(THIS_HEAD).values(version=version, updated_at=now(), **values), parameters)
     return version
 
 
-def _record(conn: Connection, session_id: str, action: Action | None, version: int, clock: dict[str, Any]) -> None:
+def record(
+    conn: Connection,
+    session_id: str,
+    action: Action | None,
+    version: int,
+    clock: dict[str, Any],
+    *,
+    nonce: str | None = None,
+) -> None:
+    """Write down what an operator did; `nonce` is the row's id, by which a later try knows its own."""
     if action is None:
         return
     conn.execute(
         insert(actions).values(done_at=now()),
         clock
         | {
-            "id": str(uuid.uuid4()),
+            "id": nonce or str(uuid.uuid4()),
             "session_id": session_id,
             "action": action.action,
             "actor": action.actor,
@@ -71,11 +94,12 @@ def halt_session(
 ) -> SessionStatus:
     """Ask a session to end or to suspend: what is queued is taken back, what runs still ends.
 
-    Returns the status found; a final one was left as it is. The caller settles afterwards.
+    Returns the status found; a final one was left as it is. The caller settles afterwards. Without an action it is the
+    engine that asks; that is written down, too, or no row would bear the version (R23).
     """
 
     def work(conn: Connection) -> SessionStatus:
-        head = _lock(db, conn, session_id)
+        head = lock(db, conn, session_id)
         status = SessionStatus(head.status)
         ends = halt in (Halt.CANCELLED, Halt.EXPIRED)
         if (status is not SessionStatus.ACTIVE and not ends) or status in FINAL_SESSION - {SessionStatus.FAILED}:
@@ -88,7 +112,9 @@ def halt_session(
             values = {"halt": halt.value, "status_reason": reason}
         parked = park_queued(conn, session_id, head.version + 1)
         if values or parked or action is not None:
-            _record(conn, session_id, action, _move(conn, session_id, head, clock, **values), clock)
+            asks = action or Action(action=_ENGINE_ASKS[halt], actor=ENGINE, reason=reason)
+            record(conn, session_id, asks, move(conn, session_id, head, clock, **values), clock)
+        reached(CrashPoint.HALT_OPEN)
         return status
 
     return db.transaction(work)
@@ -127,7 +153,7 @@ def settle_session(
     """
 
     def work(conn: Connection) -> SessionStatus | None:
-        head = _lock(db, conn, session_id)
+        head = lock(db, conn, session_id)
         if head.halt in (None, Halt.SUSPENDED) and head.open_steps == 0:
             return _complete(conn, session_id, head, output, error, clock)
         if head.halt is None:
@@ -135,7 +161,7 @@ def settle_session(
         parked, busy = _park_all(conn, session_id, head.version + 1)
         if busy:
             if parked:
-                _move(conn, session_id, head, clock)
+                move(conn, session_id, head, clock)
             return None
         return _end_halted(conn, session_id, head, clock)
 
@@ -163,7 +189,8 @@ def _complete(
         return None  # without an output: the last step ended after the caller had looked
     end = SessionStatus.COMPLETED if error is None else SessionStatus.FAILED
     values = {"status": end.value, "halt": null(), "status_reason": null(), "output": output, "error": error}
-    _move(conn, session_id, head, clock, **values, finished_at=now())
+    move(conn, session_id, head, clock, **values, finished_at=now())
+    reached(CrashPoint.END_OPEN)
     return end
 
 
@@ -176,11 +203,12 @@ def _end_halted(conn: Connection, session_id: str, head: Any, clock: dict[str, A
         values["open_steps"] = 0
     if end in FINAL_SESSION:
         values["finished_at"] = now()
-    _move(conn, session_id, head, clock, **values)
+    move(conn, session_id, head, clock, **values)
+    reached(CrashPoint.END_OPEN)
     return end
 
 
-_REVIVED = (
+_QUEUED = (
     select(steps.c.step, steps.c.item, steps.c.attempt, steps.c.epoch, steps.c.retries, steps.c.task)
     .where(steps.c.session_id == bindparam("b_session"), steps.c.status == "queued")
     .order_by(steps.c.step, steps.c.item)
@@ -199,47 +227,81 @@ def revive_session(
     """Set a suspended or failed session going again: parked and failed steps are queued.
 
     Returns the status found and the steps whose messages are to be sent (none unless it was suspended or failed).
+
+    Raises:
+        NotResumable: one of its steps is in doubt; see `answer`.
     """
 
     def work(conn: Connection) -> tuple[SessionStatus, list[QueuedStep]]:
-        head = _lock(db, conn, session_id)
+        head = lock(db, conn, session_id)
         status = SessionStatus(head.status)
         if head.halt in (Halt.CANCELLED, Halt.EXPIRED):
             return SessionStatus(head.halt), []  # asked for, and not to be called off by a resume
         halting = status is SessionStatus.ACTIVE and head.halt is not None
         if status not in (SessionStatus.SUSPENDED, SessionStatus.FAILED) and not halting:
             return status, []
-        keep_thread(conn, session_id, clock)
-        values, parameters = _requeue(resend_after)
-        parameters |= clock | {"b_session": session_id, "b_worker": worker, "b_version": head.version + 1}
-        again = int(conn.execute(_FAILED.values(**values, **_FRESH), parameters).rowcount)
-        conn.execute(_PARKED.values(**values), parameters)
-        version = _move(
-            conn,
-            session_id,
-            head,
-            clock,
-            status="active",
-            status_reason=null(),
-            halt=null(),
-            error=null(),
-            finished_at=null(),
-            open_steps=heads.c.open_steps + again,
-        )
-        _record(conn, session_id, action, version, clock)
-        rows = conn.execute(_REVIVED, {"b_session": session_id}).all()
-        return status, [
-            QueuedStep(
-                key=StepKey(session_id, row.step, row.item),
-                task=row.task,
-                attempt=row.attempt,
-                epoch=row.epoch,
-                retries=row.retries,
-            )
-            for row in rows
-        ]
+        refuse_doubts(conn, session_id)
+        version, queued = set_going(conn, session_id, head, worker=worker, resend_after=resend_after, clock=clock)
+        record(conn, session_id, action, version, clock)
+        reached(CrashPoint.REVIVE_OPEN)
+        return status, queued
 
     return db.transaction(work)
+
+
+def set_going(
+    conn: Connection,
+    session_id: str,
+    head: Any,
+    *,
+    worker: str | None,
+    resend_after: float | None,
+    closed: int = 0,
+    clock: dict[str, Any],
+    **values: Any,
+) -> tuple[int, list[QueuedStep]]:
+    """Queue what is parked and what has failed, and make the session active; its head is locked.
+
+    Args:
+        closed: how many steps the caller has ended in this transaction.
+        values: what else changes in the head.
+
+    Returns its new version and the steps whose messages are to be sent.
+    """
+    keep_thread(conn, session_id, clock)
+    queue, parameters = _requeue(resend_after)
+    parameters |= clock | {"b_session": session_id, "b_worker": worker, "b_version": head.version + 1}
+    again = int(conn.execute(_FAILED.values(**queue, **_FRESH), parameters).rowcount)
+    conn.execute(_PARKED.values(**queue), parameters)
+    version = move(
+        conn,
+        session_id,
+        head,
+        clock,
+        status="active",
+        status_reason=null(),
+        halt=null(),
+        error=null(),
+        finished_at=null(),
+        open_steps=heads.c.open_steps + (again - closed),
+        **values,
+    )
+    return version, queued_in(conn, session_id)
+
+
+def queued_in(conn: Connection, session_id: str, version: int | None = None) -> list[QueuedStep]:
+    """The queued steps of a session; with `version` those that this change of it has queued."""
+    statement = _QUEUED if version is None else _QUEUED.where(steps.c.version == version)
+    return [
+        QueuedStep(
+            key=StepKey(session_id, row.step, row.item),
+            task=row.task,
+            attempt=row.attempt,
+            epoch=row.epoch,
+            retries=row.retries,
+        )
+        for row in conn.execute(statement, {"b_session": session_id})
+    ]
 
 
 _FAILED = update(steps).where(steps.c.session_id == bindparam("b_session"), steps.c.status == "failed")
@@ -253,7 +315,6 @@ _FRESH = {
     "failures": 0,
     "retries": 0,
     "finished_at": null(),
-    "error": null(),
 }
 
 
@@ -263,6 +324,8 @@ def _requeue(resend_after: float | None) -> tuple[dict[str, Any], dict[str, Any]
         "sends": 1,
         "queued_at": now(),
         "crashes": 0,
+        "reason": null(),
+        "error": null(),
         "worker": bindparam("b_worker"),
         "version": bindparam("b_version"),
     }
@@ -283,7 +346,7 @@ def pin_session(db: Database, session_id: str, pinned: bool, action: Action | No
             raise not_found_on(conn, db, session_id)
         if bool(head.pinned) == pinned:
             return False
-        _record(conn, session_id, action, _move(conn, session_id, head, clock, pinned=int(pinned)), clock)
+        record(conn, session_id, action, move(conn, session_id, head, clock, pinned=int(pinned)), clock)
         return True
 
     return db.transaction(work)
@@ -296,6 +359,8 @@ _PARK_ORPHAN = (
         status="pending",
         attempt=steps.c.attempt + 1,
         crashes=steps.c.crashes + bindparam("b_crashes"),
+        reason=bindparam("b_reason"),
+        error=bindparam("b_error"),
         runner=null(),
         deadline=null(),
         wake_at=null(),
@@ -318,13 +383,16 @@ def park_orphan(
 ) -> bool:
     """Take a running step from a dead worker without queueing it: its session halts already, or must (`reason`).
 
+    With a reason that an operator has to lift, the step bears it as well, and what happened, until it is answered.
     Returns False when another recovery was first, or (`silent_for`) the worker beats again. The caller settles
     afterwards.
     """
-    what = Setback(key=key, token=token, kind="crash" if crash else "requeue", delay=0.0, error=error)
+    doubt = reason is not None and reason.value in ANSWERED
+    kind = "crash" if crash or doubt else "requeue"
+    what = Setback(key=key, token=token, kind=kind, delay=0.0, error=error)
 
     def work(conn: Connection) -> bool:
-        head = _lock(db, conn, key.session_id)
+        head = lock(db, conn, key.session_id)
         if reason is None and head.halt is None:
             return False  # a resume has called the halt off since the caller looked: parked, the step would stay so
         running = lock_running(conn, key, token, silent_for=silent_for, clock=clock)
@@ -333,7 +401,8 @@ def park_orphan(
         version = head.version + 1
         note_attempt(conn, what, running, version, clock)
         this_step = {"b_session": key.session_id, "b_step": key.step, "b_item": key.item}
-        conn.execute(_PARK_ORPHAN, this_step | {"b_version": version, "b_crashes": int(crash)})
+        told = {"b_reason": reason.value if doubt and reason else None, "b_error": error if doubt else None}
+        conn.execute(_PARK_ORPHAN, this_step | told | {"b_version": version, "b_crashes": int(crash)})
         values: dict[str, Any] = {}
         if reason is not None:
             asked = Halt(head.halt) if head.halt else None
@@ -342,7 +411,8 @@ def park_orphan(
             if asked is None and error is not None:
                 values["error"] = error
             park_queued(conn, key.session_id, version)
-        _move(conn, key.session_id, head, clock, **values)
+        move(conn, key.session_id, head, clock, **values)
+        reached(CrashPoint.PARK_OPEN, key)
         return True
 
     return db.transaction(work)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, inspect, select, text
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import ConfigError, SchemaOutOfDate, StoreError, StoreUnavailable
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base, Meta
@@ -60,7 +61,9 @@ def upgrade(database: Database, revision: str = "head", *, by_itself: bool = Fal
             _locked(database, lambda connection: _make_again(connection, database.schema, lost))
             logger.warning("[cascade] made again in %s, empty: %s", database.shown, ", ".join(lost))
         return []
-    return _locked(database, lambda connection: _upgrade_on(connection, database.schema, revision))
+    done = _locked(database, lambda connection: _upgrade_on(connection, database.schema, revision))
+    reached(CrashPoint.MIGRATED)
+    return done
 
 
 def downgrade(database: Database, revision: str) -> list[str]:
@@ -294,6 +297,7 @@ def _run(connection: Connection, schema: str | None, verb: str, revision: str) -
     config = _config()
     config.attributes.update(connection=connection, schema=schema, on_version_apply=note)
     getattr(command, verb)(config, revision)
+    reached(CrashPoint.MIGRATION_OPEN)
     return done
 
 

@@ -292,6 +292,13 @@ class StepAttempt(Base):
     __tablename__ = "step_attempts"
     __table_args__ = (
         CheckConstraint("kind IN ('failure', 'retry', 'crash', 'timeout', 'requeue')", name="kind"),
+        Index("ix_step_attempts_finished_at", "finished_at"),
+        Index(
+            "ix_step_attempts_fenced_at",
+            "fenced_at",
+            postgresql_where=text("fenced_at IS NOT NULL"),
+            sqlite_where=text("fenced_at IS NOT NULL"),
+        ),
         MYSQL,
     )
 
@@ -308,6 +315,7 @@ class StepAttempt(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
     version: Mapped[int] = mapped_column(Integer)
+    fenced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # its late end came, and was refused
 
 
 class SessionMessage(Base):

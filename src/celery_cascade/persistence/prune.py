@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.clock import after
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import Member, chunks, erase, lock_heads, members
@@ -59,6 +60,7 @@ class Pruning:
             again = members(conn, roots, self._rules, self._clock()).values()
             gone = [one for tree in again if all(m.goes and m.session_id in locked for m in tree) for one in tree]
             erase(conn, [one.session_id for one in gone])
+            reached(CrashPoint.PRUNE_OPEN)
             return gone
 
         return self._db.transaction(work)

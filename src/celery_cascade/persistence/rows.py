@@ -81,6 +81,7 @@ class QueuedStep:
     attempt: int = 1
     epoch: int = 0
     retries: int = 0
+    dropped: bool = False  #: its last message went to a worker that does not know its task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,9 @@ class Setback:
         error, traceback: of this attempt.
         call: changed arguments of the next attempt; None = as they were.
         failures, retries: how much to add to the row's counts.
+        silent_for: the worker must have been silent for so many seconds, for who judges by that; None = whatever it is.
+        from_outside: written by another than who ran the attempt. Several may try, with the same token; one is told
+            that it has.
     """
 
     key: StepKey
@@ -164,6 +168,39 @@ class Setback:
     worker: str | None = None
     resend_after: float | None = 60.0
     task: str | None = None
+    silent_for: float | None = None
+    from_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an operator says of a parked step that is in doubt or poisoned.
+
+    Args:
+        attempt: of its row, as the operator has seen it.
+        nonce: random, so that a later try knows that an earlier one went through.
+        done: how the step ends and what follows, with the nonce as its token; None = it runs again.
+    """
+
+    key: StepKey
+    attempt: int
+    nonce: str
+    done: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What an answer came to.
+
+    Attributes:
+        version: of the head.
+        queued: steps whose messages are to be sent.
+        left: steps that still wait for an answer; while there are any, the session does not go on.
+    """
+
+    version: int
+    queued: Sequence[QueuedStep] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +217,7 @@ class Orphan:
     halt: str | None
     failures: int = 0
     nodename: str | None = None  #: of its worker, if its row is still there
+    on_crash: str | None = None  #: `fail` or `ask`; None = queue it again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

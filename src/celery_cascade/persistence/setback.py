@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, exists, func, insert, null, select, update
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
@@ -23,10 +24,18 @@ def write_setback(db: Database, what: Setback, *, clock: dict[str, Any]) -> Move
     Raises:
         ClaimLost: the token is not the step's any more; nothing was written.
     """
+    may_be_mine = not what.from_outside  # an earlier call of whoever ran it may have written it, and no answer came
+
+    def work(conn: Connection) -> Moved:
+        nonlocal may_be_mine
+        moved = _write(conn, what, clock)
+        may_be_mine = True
+        return moved
+
     try:
-        return db.transaction(lambda conn: _write(conn, what, clock))
+        return db.transaction(work)
     except ClaimLost:
-        if _noted(db, what):
+        if may_be_mine and _noted(db, what):
             return _head(db, what.key)
         raise
 
@@ -34,7 +43,7 @@ def write_setback(db: Database, what: Setback, *, clock: dict[str, Any]) -> Move
 def _write(conn: Connection, what: Setback, clock: dict[str, Any]) -> Moved:
     head, _ = lock_head(conn, what.key.session_id)
     version = head.version + 1
-    running = conn.execute(_LOCK_MINE, _key(what.key) | {"b_token": what.token}).one_or_none()
+    running = lock_running(conn, what.key, what.token, silent_for=what.silent_for, clock=clock)
     if running is None:
         raise lost(what.key)
     note_attempt(conn, what, running, version, clock)
@@ -50,6 +59,7 @@ def _write(conn: Connection, what: Setback, clock: dict[str, Any]) -> Moved:
     else:
         _again(conn, what, version, parked=halt is not None, clock=clock)
     conn.execute(update(heads).where(THIS_HEAD).values(**values), clock | {"b_session": what.key.session_id})
+    reached(CrashPoint.SETBACK_OPEN, what.key)
     return Moved(version=version, open_steps=head.open_steps - int(what.delay is None), halt=halt)
 
 
@@ -108,7 +118,9 @@ def _end(conn: Connection, what: Setback, version: int, clock: dict[str, Any]) -
         .values(
             status="failed",
             error=what.error,
+            reason=null(),
             failures=steps.c.failures + what.failures,
+            crashes=steps.c.crashes + int(what.kind == "crash"),
             finished_at=now(),
             deadline=null(),
             version=version,
@@ -128,6 +140,7 @@ def _again(conn: Connection, what: Setback, version: int, *, parked: bool, clock
         "worker": what.worker,
         "runner": null(),
         "deadline": null(),
+        "reason": null(),
         "queued_at": now(),
         "version": version,
     }
@@ -146,7 +159,7 @@ def _again(conn: Connection, what: Setback, version: int, *, parked: bool, clock
 _PARK = (
     update(steps)
     .where(steps.c.session_id == bindparam("b_session"), steps.c.status == "queued")
-    .values(status="pending", wake_at=null(), sends=0, version=bindparam("b_version"))
+    .values(status="pending", wake_at=null(), sends=0, reason=null(), version=bindparam("b_version"))
 )
 
 
@@ -227,6 +240,7 @@ def release_orphan(
             return False
         note_attempt(conn, what, running, head.version, clock)
         _again(conn, what, head.version, parked=False, clock=clock)
+        reached(CrashPoint.RELEASE_OPEN, key)
         return True
 
     return db.transaction(work)

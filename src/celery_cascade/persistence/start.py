@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
@@ -43,6 +44,7 @@ def start_session(
         conn.execute(_INSERT_SESSION, values)
         conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
+        reached(CrashPoint.START_OPEN)
 
     for _ in range(_TRIES):
         try:

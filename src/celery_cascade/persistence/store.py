@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from celery_cascade.persistence import (
+    answer,
     checkpoint,
     claim,
     context,
@@ -15,10 +16,14 @@ from celery_cascade.persistence import (
     leftovers,
     liveness,
     mend,
+    orphans,
+    recoveries,
     setback,
     start,
+    unknown,
     views,
     wake,
+    waking,
     watching,
 )
 from celery_cascade.persistence.database import Database
@@ -27,6 +32,8 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.prune import Pruning
 from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import (
+    Answer,
+    Answered,
     Checkpoint,
     ClaimedStep,
     Moved,
@@ -69,7 +76,15 @@ class Store:
         )
 
     def claim(
-        self, key: StepKey, *, attempt: int, token: str, worker: str, runner: str, timeout: float | None = None
+        self,
+        key: StepKey,
+        *,
+        attempt: int,
+        token: str,
+        worker: str,
+        runner: str,
+        timeout: float | None = None,
+        on_crash: str | None = None,
     ) -> ClaimedStep | None:
         """Take a queued attempt; None if it is not there to be taken."""
         return claim.claim_step(
@@ -80,6 +95,7 @@ class Store:
             worker=worker,
             runner=runner,
             timeout=timeout,
+            on_crash=on_crash,
             clock=self._clock,
         )
 
@@ -158,6 +174,19 @@ class Store:
             self.database, session_id, action, worker=worker, resend_after=resend_after, clock=self._clock
         )
 
+    def answer(
+        self,
+        given: Answer,
+        action: Action,
+        *,
+        worker: str | None = None,
+        resend_after: float | None = 60.0,
+    ) -> Answered:
+        """What an operator says of a parked step; SessionConflict if it does not wait for that (any more)."""
+        return answer.answer_step(
+            self.database, given, action, worker=worker, resend_after=resend_after, clock=self._clock
+        )
+
     # -- what its steps and its users share
     def context(self, session_id: str) -> tuple[int, dict[str, Any]]:
         """The head's version, and the context as it was then; SessionNotFound."""
@@ -175,6 +204,22 @@ class Store:
     def wake_later(self, key: StepKey, delay: float) -> None:
         """Send a queued step's message again in `delay` seconds."""
         wake.wake_later(self.database, key, delay, clock=self._clock)
+
+    def delay_unknown(self, key: StepKey, attempt: int, *, first: float) -> float | None:
+        """Send the message that a worker without its task has dropped again soon; the delay, None if not queued."""
+        return unknown.delay_unknown(self.database, key, attempt, first=first, clock=self._clock)
+
+    def wake_known(self, tasks: Collection[str]) -> int:
+        """Make due what waits for a worker that knows one of these tasks."""
+        return unknown.wake_known(self.database, tasks, clock=self._clock)
+
+    def still_unclaimed(self, keys: Collection[StepKey]) -> set[StepKey]:
+        """Those of these dropped steps that nobody has claimed since."""
+        return unknown.still_unclaimed(self.database, keys)
+
+    def waiting_tasks(self, session_ids: Collection[str] | None = None) -> list[Row]:
+        """Which tasks queued steps wait for, of these sessions or of all."""
+        return unknown.waiting_tasks(self.database, session_ids, clock=self._clock)
 
     def queued_steps(self, session_id: str) -> list[QueuedStep]:
         """The steps of one session that are ready to run."""
@@ -211,31 +256,48 @@ class Store:
 
     def orphans(self, *, silent_for: float | None, limit: int = 200) -> list[Orphan]:
         """Running steps whose worker is dead."""
-        return liveness.orphans(self.database, silent_for=silent_for, limit=limit, clock=self._clock)
+        return orphans.orphans(self.database, silent_for=silent_for, limit=limit, clock=self._clock)
+
+    def orphans_of(self, session_id: str) -> list[Orphan]:
+        """Running steps of one session whose worker is certainly dead."""
+        return orphans.orphans_of(self.database, session_id)
+
+    def overdue_of(self, session_id: str) -> list[Orphan]:
+        """Running steps of one session past their deadline."""
+        return orphans.overdue_of(self.database, session_id, clock=self._clock)
 
     def running_on(self, worker_id: str) -> list[Orphan]:
         """Running steps of one worker."""
-        return liveness.running_on(self.database, worker_id)
+        return orphans.running_on(self.database, worker_id)
 
     def one_running(self, key: StepKey, attempt: int) -> Orphan | None:
         """A running step by key and attempt."""
-        return liveness.one_running(self.database, key, attempt)
+        return orphans.one_running(self.database, key, attempt)
 
     def overdue(self, limit: int = 200) -> list[Orphan]:
         """Running steps past their deadline."""
-        return liveness.overdue(self.database, limit=limit, clock=self._clock)
+        return orphans.overdue(self.database, limit=limit, clock=self._clock)
 
     def wake_queued_by(self, worker_ids: Sequence[str]) -> int:
         """Make due what dead workers had queued."""
-        return liveness.wake_queued_by(self.database, worker_ids, clock=self._clock)
+        return waking.wake_queued_by(self.database, worker_ids, clock=self._clock)
 
     def wake_forsaken(self) -> int:
         """Make due what ended runs without a broker left queued."""
-        return liveness.wake_forsaken(self.database, clock=self._clock)
+        return waking.wake_forsaken(self.database, clock=self._clock)
 
     def wake_oldest(self, count: int) -> int:
         """Make due the oldest queued steps, which a dead worker may have held."""
-        return liveness.wake_oldest(self.database, count, clock=self._clock)
+        return waking.wake_oldest(self.database, count, clock=self._clock)
+
+    # -- how well that works
+    def note_fenced(self, key: StepKey, attempt: int) -> bool:
+        """Write down that the late end of an attempt was refused; whether its row was there."""
+        return recoveries.note_fenced(self.database, key, attempt, clock=self._clock)
+
+    def recoveries(self, *, since: float, alive: Collection[str], takers: bool) -> recoveries.Recoveries:
+        """Crashes that were resumed in the last `since` seconds, refused late writers, sessions without an owner."""
+        return recoveries.recoveries(self.database, since=since, alive=alive, takers=takers, clock=self._clock)
 
     # -- reading
     def session(self, session_id: str) -> Row:

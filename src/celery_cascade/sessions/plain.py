@@ -72,7 +72,7 @@ class PlainRun(Session):
         """There is nothing to show."""
         self._refuse()
 
-    def resume(self, *, actor: str | None = None, reason: str | None = None) -> Session:
+    def resume(self, **_: Any) -> Session:
         """It cannot be."""
         self._refuse()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery_cascade import events
 from celery_cascade.config import Retention
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.deleting import Member
 from celery_cascade.persistence.prune import Pruning
@@ -117,6 +118,7 @@ def _prune(runtime: Runtime, rules: Rules, batch: int, *, asked: bool) -> PruneR
             _warn(rules, store.pruning(rules, batch=batch))
         report.count(pruning.delete(trees))
         report.batches += 1
+        reached(CrashPoint.PRUNED)
     while (count := store.forget_definitions(_ROWS)) > 0:
         report.definitions += count
     kept = _workers_kept(runtime.config.retention).total_seconds()

@@ -28,14 +28,19 @@ def check_restorable(runtime: Runtime, row: Row) -> None:
         raise
     except CascadeError as error:
         why = error.message.removeprefix(f"session {session_id}: ")
-    if why is not None:
-        raise NotResumable(
-            f"Failed to restore session {session_id}: {why}",
-            hint="Nothing of it was changed. Put the value right with a SQL client,\n"
-            f"then: cascade resume {session_id}\n"
-            f"or end it: cascade cancel {session_id}\n"
-            "and start it anew with the same inputs",
-        )
+    if why is None:
+        return
+    later = runtime.store.session(session_id)
+    if later["version"] != row["version"]:  # row and steps are two looks, and somebody else has moved it in between
+        check_restorable(runtime, later)
+        return
+    raise NotResumable(
+        f"Failed to restore session {session_id}: {why}",
+        hint="Nothing of it was changed. Put the value right with a SQL client,\n"
+        f"then: cascade resume {session_id}\n"
+        f"or end it: cascade cancel {session_id}\n"
+        "and start it anew with the same inputs",
+    )
 
 
 def _obstacle(runtime: Runtime, row: Row) -> str | None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from celery_cascade import events
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import CascadeError, NotResumable, SessionNotFound
 from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.rows import QueuedStep, Row
 from celery_cascade.persistence.views import SessionFilter
+from celery_cascade.sessions.answers import Answer, write_answer
 from celery_cascade.sessions.ids import check_text, look_up_id
 from celery_cascade.sessions.restoring import check_restorable
 from celery_cascade.states import SessionStatus, SuspendReason
-from celery_cascade.tasks import not_repeated, recovery
+from celery_cascade.tasks import not_repeated, overtime, recovery, unknown_task
 from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.ending import tell_checkpointed
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime
@@ -35,57 +40,81 @@ def check_action(action: Action) -> None:
     check_text(action.reason, "reason", 10_000)
 
 
-def resume_one(runtime: Runtime, session_id: str, action: Action) -> int:
+def resume_one(runtime: Runtime, session_id: str, action: Action, answer: Answer | None = None) -> int:
     """Go on from the last checkpoint; returns how many steps were queued (0: it is active and goes on anyway).
+
+    With an answer the step that it is about is settled first; while others wait for theirs, nothing is queued.
 
     Under `task_always_eager` it has run when this returns.
 
     Raises:
         NotResumable: it has ended for good, its `expires_at` has passed, or what is stored of it cannot be read; then
-            no row of it is changed (R85).
+            no row of it is changed (R85). Or one of its steps is in doubt, and there is no answer.
+        SessionConflict: the step does not wait for this answer (any more).
         SessionNotFound: no such session.
     """
     check_action(action)
     if is_driving(session_id):
         with local_worker(runtime):  # what it queues is for this process; if that dies, others know whose it was
-            return _resume(runtime, session_id, action)
+            return _resume(runtime, session_id, action, answer)
     if runtime.app.conf.task_always_eager:
         with driving(session_id), local_worker(runtime):
-            queued = _resume(runtime, session_id, action)
+            queued = _resume(runtime, session_id, action, answer)
             drive(runtime, session_id)
         return queued
-    return _resume(runtime, session_id, action)
+    return _resume(runtime, session_id, action, answer)
 
 
-def _resume(runtime: Runtime, session_id: str, action: Action) -> int:
+def _resume(runtime: Runtime, session_id: str, action: Action, answer: Answer | None) -> int:
     row = runtime.store.session(look_up_id(runtime.store, session_id))
     if row["expires_at"] is not None and row["expires_at"] <= runtime.store.now():
-        recovery.expire_session(runtime, session_id)  # nobody need wait for the sweep to say so
+        overtime.expire_session(runtime, session_id)  # nobody need wait for the sweep to say so
         raise NotResumable(
             f"session {session_id} expired at {row['expires_at'].isoformat()}; it cannot be resumed",
             hint=f"Look: cascade show {session_id}",
         )
     if row["status"] not in _ENDED:
         check_restorable(runtime, row)
-    status, queued = runtime.store.revive(
-        session_id,
-        action,
-        worker=runtime.worker_id,
-        resend_after=None if is_driving(session_id) else runtime.config.resend_after,
-    )
+    resend_after = None if is_driving(session_id) else runtime.config.resend_after
+    if answer is not None:
+        return _answer(runtime, row, answer, action, resend_after)
+    status, queued = runtime.store.revive(session_id, action, worker=runtime.worker_id, resend_after=resend_after)
     if status in _ENDED:
         raise NotResumable(
             f"session {session_id} is {status.value}; there is nothing to resume",
             hint=f"Look: cascade show {session_id}",
         )
-    runtime.publisher.send(queued)
     revived = status in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
+    _going(runtime, session_id, queued, revived=revived)
+    return len(queued)
+
+
+def _going(runtime: Runtime, session_id: str, queued: Sequence[QueuedStep], *, revived: bool) -> None:
+    """What follows the commit of a resume."""
+    reached(CrashPoint.REVIVED)
+    runtime.publisher.send(queued)
     if queued or revived:
         not_repeated.tell(runtime, [session_id])
         events.session_resumed.send(runtime.app, session_id=session_id, step=None)
-    if revived and not queued:  # every step has ended, only the end itself was not written: its output failed
+    if revived and not queued:  # every step has ended, only the end itself is not written
         settle(runtime, session_id)
-    return len(queued)
+
+
+def _answer(runtime: Runtime, row: Row, answer: Answer, action: Action, resend_after: float | None) -> int:
+    session_id = row["session_id"]
+    if row["status"] in _ENDED and answer.step is None:
+        raise NotResumable(
+            f"session {session_id} is {row['status']}; there is nothing to answer",
+            hint=f"Look: cascade show {session_id}",
+        )
+    given, answered = write_answer(runtime, session_id, answer, action, resend_after=resend_after)
+    if given.done is not None:
+        tell_checkpointed(runtime, given.done, attempt=given.attempt - 1, version=answered.version)
+    if answered.left:
+        logger.info("session %s still waits for an answer: %s", session_id, ", ".join(answered.left))
+    else:
+        _going(runtime, session_id, answered.queued, revived=True)
+    return len(answered.queued)
 
 
 def resume_all(runtime: Runtime) -> dict[str, Any]:
@@ -102,6 +131,7 @@ def resume_all(runtime: Runtime) -> dict[str, Any]:
     events.session_resumed.connect(note, weak=False, sender=runtime.app)
     try:
         recovery.recover(runtime, witness=False)
+        unknown_task.wake(runtime)
         recovery.send_due(runtime)
         skipped = _resume_suspended(runtime)
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import states
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Source
 from celery_cascade.errors import (
     NotResumable,
@@ -18,9 +19,11 @@ from celery_cascade.errors import (
     UsageError,
 )
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.doubts import answers
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
+from celery_cascade.sessions.answers import NOTHING, answer_from, waiting
 from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.ids import check_seconds
@@ -29,6 +32,7 @@ from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendRea
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
+from celery_cascade.words import listed
 
 #: Seconds between two looks while `result()` waits: soon at first, then rarely.
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
@@ -166,7 +170,10 @@ class Session:
         store = self._runtime.store
         row = store.session(self.id)
         plan = self._runtime.plan(row["definition_digest"]) if row["definition_digest"] else None
-        return view.whole(row, store.steps(self.id), plan, store.now(), store.actions(self.id))
+        steps = store.steps(self.id)
+        if not steps:  # a prune may have been between the two looks, and half a session must not look like one
+            row = store.session(self.id)
+        return view.whole(row, steps, plan, store.now(), store.actions(self.id), store.attempts(self.id))
 
     # -- waiting
     def ready(self) -> bool:
@@ -258,6 +265,12 @@ class Session:
     def _why(self, status: SessionStatus) -> Exception:
         row = self._row()
         if status is SessionStatus.SUSPENDED:
+            found = [step["step"] for step in waiting(self._runtime.store.steps(self.id))]
+            if found:
+                return NotResumable(
+                    f"session {self.id} is suspended ({row['status_reason']}): waiting for an answer: {listed(found)}",
+                    hint="\n".join([f"Look: cascade show {self.id}", *answers(self.id, found)]),
+                )
             return NotResumable(
                 f"session {self.id} is suspended ({row['status_reason']})",
                 hint=f"Look: cascade show {self.id}\nLet it go on: cascade resume {self.id}",
@@ -307,6 +320,7 @@ class Session:
     def _halt(self, halt: Halt, reason: str | None, action: Action) -> SessionStatus:
         check_action(action)
         found = self._runtime.store.halt(self.id, halt, reason, action)
+        reached(CrashPoint.HALTED)
         possible = {SessionStatus.ACTIVE}
         if halt is Halt.CANCELLED:
             possible |= {SessionStatus.SUSPENDED, SessionStatus.FAILED}
@@ -317,13 +331,35 @@ class Session:
             )
         return settle(self._runtime, self.id) or self.status
 
-    def resume(self, *, actor: str | None = None, reason: str | None = None) -> Session:
+    def resume(
+        self,
+        *,
+        done: Any = NOTHING,
+        again: bool = False,
+        skip: bool = False,
+        step: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Session:
         """Go on from the last checkpoint: a failed step gets a fresh budget of attempts.
 
+        A step that lost its worker and whose `on_crash` is `ask`, or that has killed too many, waits for an answer. It
+        is recorded in `session_actions`. With the last one the session goes on.
+
+        Args:
+            done: it has done its work: this is its output.
+            again: it runs again.
+            skip: it is left out: it ends as `skipped`.
+            step: which one the answer is about; None = the only one that waits.
+            actor, reason: who and why; kept with the session.
+
         Raises:
-            NotResumable: it has ended for good, or its time has passed.
+            NotResumable: it has ended for good, its time has passed, or a step is in doubt and there is no answer.
+            SessionConflict: the step does not wait for an answer, or somebody else has given one.
+            NotSerializable, PayloadTooLarge: `done` cannot be stored.
         """
-        resume_one(self._runtime, self.id, Action(action="resume", actor=actor, reason=reason))
+        answer = answer_from(done=done, again=again, skip=skip, step=step)
+        resume_one(self._runtime, self.id, Action(action="resume", actor=actor, reason=reason), answer)
         return self
 
     def keep(self, keep: bool = True, *, actor: str | None = None, reason: str | None = None) -> bool:

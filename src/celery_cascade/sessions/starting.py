@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from celery.canvas import Signature
 
 from celery_cascade import events
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
@@ -195,6 +196,7 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
     except SessionConflict as conflict:
         return _existing(runtime, beginning, options, conflict)
     runtime.remember(beginning.facts)
+    reached(CrashPoint.STARTED)
     events.session_started.send(runtime.app, session_id=session_id, cascade_id=beginning.cascade.id)
     runtime.publisher.send(
         QueuedStep(key=StepKey(session_id, row.step), task=row.task) for row in rows if row.status == "queued"

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import StoreError
+from celery_cascade.persistence.doubts import ANSWERED
 from celery_cascade.persistence.rows import NO_ITEM, Row
 from celery_cascade.states import SessionStatus, StepStatus
 
@@ -92,11 +93,18 @@ def _tags(row: Row) -> list[str]:
         return []
 
 
-def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime, actions: Sequence[Row] = ()) -> dict[str, Any]:
+def whole(
+    row: Row,
+    steps: list[Row],
+    plan: Plan | None,
+    now: datetime,
+    actions: Sequence[Row] = (),
+    attempts: Sequence[Row] = (),
+) -> dict[str, Any]:
     """A session with everything: the object under `session` in `show --json`.
 
     Args:
-        row, steps, actions: of the session, as the store has them.
+        row, steps, actions, attempts: of the session, as the store has them.
         plan: of its definition; None = it has none.
         now: by the store's clock.
 
@@ -125,7 +133,31 @@ def whole(row: Row, steps: list[Row], plan: Plan | None, now: datetime, actions:
             for version, step in checkpoints
         ],
         "steps": shown,
+        "waits_for": [_doubt(step, attempts) for step in shown if waits(step)],
         "actions": [_action(action) for action in actions],
+    }
+
+
+def waits(step: Mapping[str, Any]) -> bool:
+    """Whether a step waits for an operator's answer (`resume --done`, `--again`, `--skip`)."""
+    return step["status"] == StepStatus.PENDING and step["reason"] in ANSWERED
+
+
+def _doubt(step: Mapping[str, Any], attempts: Sequence[Row]) -> dict[str, Any]:
+    """What is known of the attempt that lost its worker."""
+    attempt = step["attempt"] - 1
+    item = NO_ITEM if step["item"] is None else step["item"]
+    lost = [row for row in attempts if (row["step"], row["item"], row["attempt"]) == (step["step"], item, attempt)]
+    return {
+        "step": step["step"],
+        "item": step["item"],
+        "reason": step["reason"],
+        "attempt": attempt,
+        "crashes": step["crashes"],
+        "worker": step["worker"],
+        "began_at": step["started_at"],
+        "lost_at": iso(lost[0]["finished_at"]) if lost else None,
+        "error": step["error"],
     }
 
 
@@ -136,6 +168,7 @@ def _action(row: Row) -> dict[str, Any]:
         "actor": row["actor"],
         "reason": row["reason"],
         "at": iso(row["done_at"]),
+        "detail": plain(row["detail"], "what an action did"),
         "version": row["version"],
     }
 
@@ -164,7 +197,7 @@ def _step(row: Mapping[str, Any], owner: str, phase: str | None) -> dict[str, An
         "step": row["step"],
         "item": None if row["item"] == NO_ITEM else row["item"],
         "status": row["status"],
-        "reason": row.get("reason"),
+        "reason": None if row["status"] == StepStatus.RUNNING else row.get("reason"),  # of a running one: `on_crash`
         "phase": phase,
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],

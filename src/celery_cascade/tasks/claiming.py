@@ -6,6 +6,7 @@ import logging
 import uuid
 
 from celery_cascade import calling
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.engine.advance import prepare, reads
 from celery_cascade.engine.decision import Fail, Queue, Skip
 from celery_cascade.errors import ClaimLost, DefinitionError, SessionNotFound, StoreError
@@ -40,6 +41,8 @@ def claim(runtime: Runtime, ref: StepRef) -> Attempt | None:
         claimed = patiently(lambda: _take(runtime, ref, token), seconds=patience, what="claim")
         if claimed is None:
             logger.debug("session %s: step %s: message is a duplicate or late", ref.session, ref.step)
+        else:
+            reached(CrashPoint.CLAIMED, ref)
         attempt = None if claimed is None else _begun(runtime, ref, claimed)
     except (StoreError, DefinitionError):  # nothing was claimed: what is stored of the session cannot be read
         runtime.tokens.close(token)
@@ -48,7 +51,7 @@ def claim(runtime: Runtime, ref: StepRef) -> Attempt | None:
         # Without an answer (the store went away, a soft time limit) the claim may be committed, or yet be: the server
         # goes on with a statement whose client has left. Claiming again with the same token leaves it nothing to take.
         again = None if claimed is not None else lambda: _take(runtime, ref, token)
-        give_back_attempt(runtime, ref, token, error_text(error, ref), crash=False, claim_again=again)
+        give_back_attempt(runtime, ref, token, error_text(error, ref), crash=False, began=False, claim_again=again)
         raise
     if attempt is None:
         runtime.tokens.close(token)
@@ -87,6 +90,7 @@ def _take(runtime: Runtime, ref: StepRef, token: str) -> ClaimedStep | None:
         worker=runtime.worker_id or become_worker(runtime),
         runner=runtime.runner_id,
         timeout=step.timeout,
+        on_crash=None if step.on_crash == "retry" else step.on_crash,
     )
 
 

@@ -17,7 +17,7 @@ from celery.exceptions import NotRegistered
 from celery_cascade.errors import CascadeError, DefinitionError
 from celery_cascade.persistence.rows import QueuedStep
 from celery_cascade.states import SessionStatus
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import overtime, recovery
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, headers_of, step_ref
 from celery_cascade.tasks.runtime import Runtime
@@ -112,6 +112,6 @@ def _keep_time(runtime: Runtime, session_id: str, stop: threading.Event) -> None
     with driving(session_id):
         while not stop.wait(runtime.config.timer_interval):
             try:
-                recovery.end_overdue_of(runtime, session_id)
+                overtime.end_overdue_of(runtime, session_id)
             except CascadeError as error:
                 logger.warning("session %s: could not look for what is overdue: %s", session_id, error.message)

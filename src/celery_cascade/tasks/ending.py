@@ -7,19 +7,21 @@ from contextlib import suppress
 from typing import Any
 
 from celery_cascade import events
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.engine.advance import advance, reads_after
 from celery_cascade.engine.decision import Call, Decision, Ended
 from celery_cascade.errors import ClaimLost, NotSerializable, PayloadTooLarge
 from celery_cascade.persistence.rows import Checkpoint, ClaimedStep, Moved, NewStep, QueuedStep, Setback, StepKey
-from celery_cascade.tasks import recovery
 from celery_cascade.tasks.attempt import NO_ITEM, Attempt
 from celery_cascade.tasks.calls import encoded_call, engine_facts
+from celery_cascade.tasks.fencing import note_fenced
 from celery_cascade.tasks.guard_words import note_on
 from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.problems import error_text, traceback_text
 from celery_cascade.tasks.publish import is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
+from celery_cascade.tasks.setbacks import after_setback
 from celery_cascade.tasks.settling import settle
 
 
@@ -37,17 +39,31 @@ def end(runtime: Runtime, attempt: Attempt, text: str | None, *, output: Any, sk
         ClaimLost: the step belongs to another worker by now.
     """
     ref = attempt.ref
-    facts = runtime.facts(ref.session)
-    event = Ended(ref.step, output, skipped=skipped is not None)
-    outputs = LazyOutputs(runtime.store, ref.session, reads_after(facts.plan, event))
-    decision = patiently(
-        lambda: advance(facts.plan, engine_facts(facts, outputs), event), seconds=None, what="checkpoint"
+    key = StepKey(ref.session, ref.step, ref.item)
+    done = patiently(
+        lambda: checkpoint_of(runtime, key, attempt.token, text, output=output, skipped=skipped),
+        seconds=None,
+        what="checkpoint",
     )
-    resend = None if is_driving(ref.session) else runtime.config.resend_after
-    step = facts.plan.steps[ref.step]
-    done = Checkpoint(
-        key=StepKey(ref.session, ref.step, ref.item),
-        token=attempt.token,
+    moved = _written(runtime, attempt, lambda: runtime.store.checkpoint(done))
+    reached(CrashPoint.CHECKPOINTED, ref)
+    if done.arrivals:
+        reached(CrashPoint.JOIN_READY if moved.ready else CrashPoint.JOIN_ARRIVED, ref)
+    _after_checkpoint(runtime, done, moved, attempt)
+
+
+def checkpoint_of(
+    runtime: Runtime, key: StepKey, token: str, text: str | None, *, output: Any, skipped: str | None
+) -> Checkpoint:
+    """What is written when a step ends well: its output, and what the engine says follows; see `end`."""
+    facts = runtime.facts(key.session_id)
+    event = Ended(key.step, output, skipped=skipped is not None)
+    outputs = LazyOutputs(runtime.store, key.session_id, reads_after(facts.plan, event))
+    decision = advance(facts.plan, engine_facts(facts, outputs), event)
+    step = facts.plan.steps[key.step]
+    return Checkpoint(
+        key=key,
+        token=token,
         status="succeeded" if skipped is None else "skipped",
         output=text,
         reason=skipped,
@@ -60,10 +76,8 @@ def end(runtime: Runtime, attempt: Attempt, text: str | None, *, output: Any, sk
         ],
         arrivals=decision.arrive,
         worker=runtime.worker_id,
-        resend_after=resend,
+        resend_after=None if is_driving(key.session_id) else runtime.config.resend_after,
     )
-    moved = _written(runtime, attempt, lambda: runtime.store.checkpoint(done))
-    _after_checkpoint(runtime, facts, done, moved, attempt)
 
 
 def _followers(runtime: Runtime, facts: SessionFacts, decision: Decision) -> list[NewStep]:
@@ -81,12 +95,18 @@ def _new_step(runtime: Runtime, facts: SessionFacts, step: str, call: Call | Non
     return NewStep(step=step, status="queued", task=facts.plan.steps[step].task, call=text)
 
 
-def _after_checkpoint(runtime: Runtime, facts: SessionFacts, done: Checkpoint, moved: Moved, attempt: Attempt) -> None:
+def tell_checkpointed(runtime: Runtime, done: Checkpoint, *, attempt: int, version: int) -> None:
+    """Tell those who listen that a step has ended."""
     events.step_checkpointed.send(
         runtime.app, session_id=done.key.session_id, step=done.key.step, item=_item(done.key.item),
-        attempt=attempt.ref.attempt, version=moved.version, status=done.status,
+        attempt=attempt, version=version, status=done.status,
     )  # fmt: skip
+
+
+def _after_checkpoint(runtime: Runtime, done: Checkpoint, moved: Moved, attempt: Attempt) -> None:
+    tell_checkpointed(runtime, done, attempt=attempt.ref.attempt, version=moved.version)
     if moved.halt is None:
+        facts = runtime.facts(done.key.session_id)
         names = [*(row.step for row in done.queued), *moved.ready]
         runtime.publisher.send(
             QueuedStep(key=StepKey(done.key.session_id, name), task=facts.plan.steps[name].task) for name in names
@@ -131,7 +151,8 @@ def set_back(
         resend_after=None if is_driving(ref.session) else runtime.config.resend_after,
     )
     moved = _written(runtime, attempt, lambda: runtime.store.setback(what))
-    recovery.after_setback(runtime, what, moved, claimed)
+    reached(CrashPoint.STEP_FAILED if delay is None else CrashPoint.RETRY_SCHEDULED, ref)
+    after_setback(runtime, what, moved, claimed)
 
 
 def _written(runtime: Runtime, attempt: Attempt, write: Callable[[], Moved]) -> Moved:
@@ -141,6 +162,7 @@ def _written(runtime: Runtime, attempt: Attempt, write: Callable[[], Moved]) -> 
         moved = patiently(write, seconds=None, what=what)
     except ClaimLost:
         runtime.tokens.close(attempt.token)
+        note_fenced(runtime, attempt)
         events.claim_lost.send(
             runtime.app, session_id=attempt.ref.session, step=attempt.ref.step,
             item=_item(attempt.ref.item), attempt=attempt.ref.attempt,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from celery_cascade.errors import ClaimLost, StoreUnavailable
 from celery_cascade.persistence.rows import StepKey
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import fate, overtime
 from celery_cascade.tasks.attempt import StepRef
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.runtime import Runtime
@@ -26,6 +26,7 @@ def give_back_attempt(
     error: str,
     *,
     crash: bool,
+    began: bool = True,
     timed_out: bool = False,
     claim_again: Callable[[], object] | None = None,
 ) -> None:
@@ -37,6 +38,7 @@ def give_back_attempt(
         token: of the claim.
         error: what happened, as stored text.
         crash: whether it counts against `cascade_max_crashes`.
+        began: whether the body may have begun; if certainly not, the step is queued again whatever its `on_crash`.
         timed_out: it was ended by its time limit, which its step's retry decides on.
         claim_again: for a claim whose answer is not known: makes it once more, with the same token.
     """
@@ -44,7 +46,7 @@ def give_back_attempt(
     def give_back() -> None:
         if claim_again is not None:
             claim_again()
-        _give_back(runtime, ref, token, error, timed_out=timed_out, crash=crash)
+        _give_back(runtime, ref, token, error, timed_out=timed_out, crash=crash, began=began)
 
     surely(
         give_back,
@@ -52,14 +54,16 @@ def give_back_attempt(
     )
 
 
-def _give_back(runtime: Runtime, ref: StepRef, token: str, error: str, *, timed_out: bool, crash: bool) -> None:
+def _give_back(
+    runtime: Runtime, ref: StepRef, token: str, error: str, *, timed_out: bool, crash: bool, began: bool
+) -> None:
     """Nothing if the claim never came about, or its end is written already: the token says so."""
     orphan = runtime.store.one_running(StepKey(ref.session, ref.step, ref.item), ref.attempt)
     if orphan is not None and orphan.token == token:
         if timed_out:
-            recovery.time_out(runtime, orphan)
+            overtime.time_out(runtime, orphan)
         else:
-            recovery.give_back(runtime, orphan, error, certain=True, crash=crash)
+            fate.give_back(runtime, orphan, error, certain=True, crash=crash, began=began)
     runtime.tokens.close(token)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_task_logger
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import ClaimLost, NotSerializable, PayloadTooLarge
 from celery_cascade.tasks.attempt import STEP_HEADER, Attempt, StepRef, StepRunner
 from celery_cascade.tasks.current import RUNNING, Running
@@ -38,18 +39,22 @@ def step_ref(request: Any) -> StepRef | None:
 
 def run_step(task: Any, body: Callable[..., Any], request: Any, ref: StepRef, runner: StepRunner) -> Any:
     """Claim, run, checkpoint. The message's own arguments are empty: the claim brings the real ones."""
+    reached(CrashPoint.CLAIM, ref)
     attempt = runner.claim(ref, request)
     if attempt is None:
         raise Ignore(f"nothing to do: {name_of(ref)}")
     running = Running(attempt, request)
     try:
         request.args, request.kwargs, request.retries = list(attempt.args), dict(attempt.kwargs), attempt.retries
+        reached(CrashPoint.BODY, ref)
         value = _run_body(task, body, running)
     except BaseException as exc:
+        reached(CrashPoint.BODY_ENDED, ref)
         verdict = _settle(runner, running, exc)
         if verdict is exc:
             raise
         raise verdict from exc
+    reached(CrashPoint.BODY_ENDED, ref)
     if running.asked is not None:
         raise _retry(runner, running)
     _succeed(runner, attempt, value)

@@ -14,7 +14,7 @@ from celery.utils.imports import symbol_by_name
 from celery_cascade import embedded
 from celery_cascade.definition.cascade import Source
 from celery_cascade.errors import UsageError
-from celery_cascade.tasks import recovery
+from celery_cascade.tasks import overtime
 from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.plain import run_plain
 from celery_cascade.tasks.runtime import Runtime
@@ -66,7 +66,7 @@ def register_jobs(app: Any, runtime: Runtime) -> None:
     @job("celery_cascade.expire")
     def expire() -> dict[str, int]:
         """End the sessions whose `expires_at` has passed."""
-        return {"expired": recovery.expire(runtime)}
+        return {"expired": overtime.expire(runtime)}
 
     @job("celery_cascade.prune")
     def prune(days: float | None = None, **options: Any) -> dict[str, Any]:

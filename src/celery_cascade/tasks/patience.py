@@ -17,7 +17,7 @@ _FIRST, _LONGEST = 0.05, 5.0
 
 
 def patiently(
-    work: Callable[[], T], *, seconds: float | None, what: str, sleep: Callable[[float], None] = time.sleep
+    work: Callable[[], T], *, seconds: float | None, what: str, sleep: Callable[[float], None] | None = None
 ) -> T:
     """Call `work` until the store answers.
 
@@ -36,5 +36,5 @@ def patiently(
                 raise
             if delay == _FIRST:
                 logger.warning("%s: waiting for the store: %s", what, error.message)
-        sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311  (jitter, no secret)
+        (sleep or time.sleep)(delay * random.uniform(0.75, 1.25))  # noqa: S311  (jitter, no secret)
         delay = min(delay * 2, _LONGEST)

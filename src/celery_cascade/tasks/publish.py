@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Step
 from celery_cascade.errors import CascadeError
 from celery_cascade.persistence.rows import QueuedStep
@@ -88,10 +89,14 @@ class Publisher:
         for step in queued:
             if is_driving(step.key.session_id):
                 continue
+            if sent:
+                reached(CrashPoint.FAN_OUT_HALF, step.key)
+            reached(CrashPoint.PUBLISH, step.key)
             try:
                 with FORKS.apart():  # kombu has locks, and a child would inherit them
                     self._send(step)
                 sent += 1
+                reached(CrashPoint.PUBLISHED, step.key)
             except CascadeError as error:
                 logger.warning("session %s: step %s not sent: %s", step.key.session_id, step.key.step, error)
             except Exception as error:  # noqa: BLE001  each transport has its own, and the step is queued in SQL

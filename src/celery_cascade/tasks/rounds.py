@@ -11,7 +11,7 @@ from celery_cascade import embedded
 from celery_cascade.calling import command
 from celery_cascade.persistence import migrate
 from celery_cascade.states import FINAL_SESSION
-from celery_cascade.tasks import not_repeated, recovery
+from celery_cascade.tasks import not_repeated, overtime, recovery, unknown_task
 from celery_cascade.tasks.facts import Fact, Facts
 from celery_cascade.tasks.heartbeat import JOIN, Complaints
 from celery_cascade.tasks.pools import liveness
@@ -91,6 +91,7 @@ class Rounds:
         """At the start, whoever else has just looked: a restart on the same machine goes on at once."""
         report = recovery.recover(self._runtime, witness=False)
         resumed = set(report.resumed)
+        unknown_task.wake(self._runtime, self._runtime.app.tasks)
         recovery.send_due(self._runtime, resumed)
         not_repeated.tell(self._runtime, resumed - report.resumed)
         store = self._runtime.store
@@ -121,7 +122,7 @@ class Rounds:
     def expire(self) -> None:
         """Sessions past their `expires_at`; and what the embedded broker keeps of messages long delivered."""
         if self._begin("expire", EXPIRE_INTERVAL):
-            recovery.expire(self._runtime)
+            overtime.expire(self._runtime)
             embedded.prune_spent(self._runtime.app)
 
     def _begin(self, sweep: str, interval: float) -> bool:
@@ -129,6 +130,9 @@ class Rounds:
 
     def note(self, fact: Fact) -> None:
         """Write down what a signal has told."""
+        if fact.reason == "unknown":
+            self._try("delaying a message", lambda: unknown_task.delay(self._runtime, fact.ref, fact.text))
+            return
         if fact.reason == "dropped":
             logger.warning(
                 "session %s: the message of step %s is gone (%s); it is sent again in a while. "

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -176,6 +176,19 @@ class Runtime:
         _ = self.store
         assert self._store_id is not None
         return self._store_id
+
+    def move(self, home: Path) -> None:
+        """Keep sessions in a new embedded store in `home` from now on, whatever the settings say: for sandboxes.
+
+        Only where nothing of this runtime is under way, such as in a child that was forked for it.
+        """
+        self.config = replace(self.config, database_url=None, schema=None, home=str(home), store_required=True)
+        self.home = home
+        self._store, self._store_id, self._worker_id = None, None, None
+        self._sessions = Recent(1000)
+        self.tokens = OpenTokens()
+        self.degraded = Degraded()
+        os.environ.pop(WORKER_VARIABLE, None)
 
     # -- who we are
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery_cascade import events
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.engine.advance import output_reads, session_output
 from celery_cascade.engine.decision import Facts
 from celery_cascade.errors import CascadeError, StoreUnavailable
@@ -30,6 +31,7 @@ def settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
     """Bring a session to its end if nothing of it is left to run. Safe at any time, by anybody."""
     status = patiently(lambda: _settle(runtime, session_id), seconds=None, what=f"session {session_id}")
     if status is not None:
+        reached(CrashPoint.ENDED)
         logger.info("session %s is %s", session_id, status.value)
         _signal(runtime, session_id, status)
     return status

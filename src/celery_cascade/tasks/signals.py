@@ -28,7 +28,8 @@ RECORDED: dict[str, str] = {
     "task_retry": "a step that a cold shutdown (SIGQUIT) has cancelled: it is queued again",
     "task_revoked": "a step that was terminated: it is queued again; one that did not run yet stays queued",
     "task_rejected": "nothing: the step stays queued, and its message is sent again",
-    "task_unknown": "nothing: the step stays queued, its message is sent again, for workers that know its task",
+    "task_unknown": "the step stays queued; its message is sent again after 5 s, and later each time, for workers "
+    "that know its task",
     "task_internal_error": "an attempt that Celery's own code broke off: the step is queued again, one crash more",
     "worker_init": "the worker's row, before its pool starts; or the worker stops, if it could not keep its promise",
     "worker_ready": "the first heartbeat; what dead workers have left is queued again",
@@ -108,7 +109,7 @@ def on_task_rejected(sender: Any = None, message: Any = None, exc: Any = None, *
 def on_task_unknown(sender: Any = None, message: Any = None, name: str = "", **_: Any) -> None:
     """The worker does not know the task: an older deploy, or another program on the same queue."""
     text = f"worker {getattr(sender, 'hostname', '')} does not know the task {name!r}"
-    _tell(sender.app, message.headers, _id_in(message), "dropped", text)
+    _tell(sender.app, message.headers, _id_in(message), "unknown", text)
 
 
 def on_task_internal_error(

@@ -27,7 +27,7 @@ FAST = {
 }
 CHILDREN = 20
 #: Where there is an event loop, Celery collects garbage before each fork, which takes it a quarter of a second.
-KILLS = {"embedded": 200, "redis": 60, "rabbitmq": 60}
+KILLS = {"embedded": 100, "redis": 40, "rabbitmq": 40}
 SUICIDE = """
 @app.task(ignore_result=True)
 def suicide():

@@ -111,5 +111,5 @@ def test_a_task_that_the_worker_does_not_know_is_told_and_the_step_waits(project
     shop.start(path, "s1")
     (shop.folder / "proj.py").write_text(text.replace("def work(", "def other("))
     worker = shop.worker()
-    worker.assert_log_exists("session s1: the message of step a is gone", timeout=20)
+    worker.assert_log_exists("does not know the task 'proj.work'; its message is sent again", timeout=20)
     assert shop.show("s1")["status"] == "active"

@@ -105,6 +105,7 @@ VALID = [
     "cascade: x\nsteps: [{id: a, task: t, when: false, timeout: 0.5, retry: 5, priority: 255}]\n",
     "cascade: x\ndefaults: {retry: {max_attempts: 3, delay: 2s}, timeout: 5m, queue: q}\nsteps: [{id: a, task: t}]",
     "cascade: x\nsteps: [{id: a, task: t, timeout: null, queue: null, priority: null, retry: {errors: OSError}}]\n",
+    "cascade: x\ndefaults: {on_crash: fail}\nsteps: [{id: a, task: t, on_crash: ask}]\n",
     "cascade: x\ninputs: {n: integer, no: null, mail: {type: string, default: ''}, any: {}}\nsteps: [{id: a, task: t}]",
     "cascade: x\nsteps: [{id: _a-1, task: a.b, phase: Charging the card, description: words}]\n",
     "cascade: x\ninputs: {}\nsteps: [{id: a, task: 'Größe'}]\noutput: {x: ['{{ outputs.a }}', 1]}\n",
@@ -153,6 +154,7 @@ def step(**fields: Any) -> dict[str, Any]:
         step(retry={"errors": ["a b"]}), step(timeout=0), step(timeout="5min"), step(timeout=True), step(timeout=[]),
         step(timeout=1e9), step(queue=3), step(queue=""), step(priority=256), step(priority="high"),
         step(priority=True), step(phase="p" * 51), step(description=1),
+        step(on_crash="aks"), step(on_crash=None), step(on_crash=True), ONE | {"defaults": {"on_crash": None}},
     ],
 )  # fmt: skip
 def test_what_the_reader_refuses_for_its_shape_does_not_fit(wrong: Any) -> None:
@@ -171,7 +173,7 @@ policies = st.integers(1, 1000) | st.fixed_dictionaries(
 )  # fmt: skip
 common = {
     "retry": policies, "timeout": st.none() | durations, "queue": st.none() | names,
-    "priority": st.none() | st.integers(0, 255),
+    "priority": st.none() | st.integers(0, 255), "on_crash": st.sampled_from(["retry", "fail", "ask"]),
 }  # fmt: skip
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "x", "{{ inputs.n }}"]),

@@ -72,12 +72,15 @@ def test_phases_and_cells_are_read_as_steps_but_only_one_of_them() -> None:
 
 def test_defaults_are_merged_under_steps_and_retry_key_by_key() -> None:
     text = (
-        "cascade: x\ndefaults: {retry: {max_attempts: 3, delay: 2s}, timeout: 5m, queue: q, priority: 1}\nsteps:\n"
+        "cascade: x\n"
+        "defaults: {retry: {max_attempts: 3, delay: 2s}, timeout: 5m, queue: q, priority: 1, on_crash: ask}\n"
+        "steps:\n"
         "  - {id: a, task: t}\n"
         "  - {id: b, task: t, retry: {delay: 7, errors: OSError}, timeout: 10, queue: other}\n"
-        "  - {id: c, task: t, retry: 5, timeout: null, queue: null, priority: null}\n"
+        "  - {id: c, task: t, retry: 5, timeout: null, queue: null, priority: null, on_crash: retry}\n"
     )
     a, b, c = read(text).steps
+    assert [step.on_crash for step in (a, b, c)] == ["ask", "ask", "retry"]
     assert (a.retry, a.timeout, a.queue, a.priority) == (RetryPolicy(max_attempts=3, delay=2), 300, "q", 1)
     assert (b.retry, b.timeout, b.queue) == (RetryPolicy(max_attempts=3, delay=7, errors=("OSError",)), 10, "other")
     assert (c.retry, c.timeout, c.queue, c.priority) == (RetryPolicy(max_attempts=5, delay=2), None, None, None)
@@ -120,7 +123,8 @@ def test_output_may_be_absent_null_or_any_structure() -> None:
         (ONE + "xyz: 1", "unknown key 'xyz'; known are cascade, "),
         (ONE + "description: 3", "description must be text, not the integer 3"),
         (ONE + "defaults: {tmeout: 3}", "defaults: unknown key 'tmeout'; did you mean 'timeout'?"),
-        (ONE + "defaults: {on_crash: ask}", "'on_crash' is not yet supported in this version"),
+        (ONE + "defaults: {on_error: continue}", "'on_error' is not yet supported in this version"),
+        (ONE + "defaults: {on_crash: aks}", "defaults: on_crash must be one of retry, fail, ask, not 'aks'"),
         (HEAD + "  - {task: t}", "3:5: step 1 has no id"),
         (HEAD + "  - {ID: a, task: t}", "unknown key 'ID'; did you mean 'id'?"),
         (HEAD + "  - {id: a}", "step 'a' has no task"),
@@ -160,6 +164,9 @@ def test_output_may_be_absent_null_or_any_structure() -> None:
         (step("timeout: 99999w"), "longer than ten years"),
         (step("queue: 3"), "queue must be text"),
         (step("queue: ''"), "queue must not be empty"),
+        (step("on_crash: retyr"), "on_crash must be one of retry, fail, ask, not 'retyr'; did you mean 'retry'?"),
+        (step("on_crash: null"), "on_crash must be one of retry, fail, ask, not 'null'"),
+        (step("on_crash: [ask]"), "on_crash must be one of retry, fail, ask, not a list"),
         (step("priority: 256"), "priority must be from 0 to 255, not 256"),
         (step("priority: high"), "priority must be a whole number, not the text 'high'"),
         (step("priority: true"), "priority must be a whole number"),
@@ -174,7 +181,7 @@ def test_what_cannot_be_run_is_refused_with_its_place_and_the_nearest_right_word
     assert message.endswith("^")
 
 
-LATER = "map max_parallel on_error on_crash wait routes cascade compensates execution sleep until signal"
+LATER = "map max_parallel on_error wait routes cascade compensates execution sleep until signal"
 
 
 @pytest.mark.parametrize("key", LATER.split())

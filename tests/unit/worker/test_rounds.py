@@ -8,7 +8,7 @@ import pytest
 
 from celery_cascade.config import CascadeConfig
 from celery_cascade.errors import StoreUnavailable
-from celery_cascade.tasks import recovery, rounds
+from celery_cascade.tasks import overtime, recovery, rounds, unknown_task
 from celery_cascade.tasks.attempt import StepRef
 from celery_cascade.tasks.facts import Fact, Facts
 from celery_cascade.tasks.rounds import Rounds
@@ -27,7 +27,7 @@ class FakeRuntime:
             finished_work=lambda ids: dict.fromkeys(ids, (3, 252.0)),
             database=SimpleNamespace(shown="sqlite:///x"),
         )
-        self.app = None
+        self.app = SimpleNamespace(tasks={"shop.a": None})
         self.runner_id = "1.2"
 
     def begin_sweep(self, name: str, interval: float) -> bool:
@@ -45,19 +45,21 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (set() if of is None else of).update(("s1", "s2"))
         return 2
 
-    def note(name: str, result: Any = 0) -> None:
+    def note(name: str, result: Any = 0, where: Any = recovery) -> None:
         def function(_runtime: Any, *args: Any, **options: Any) -> Any:
             calls.append((name, *args[:1], *options.values()) if args or options else name)
             return result
 
-        monkeypatch.setattr(recovery, name, function)
+        monkeypatch.setattr(where, name, function)
 
     monkeypatch.setattr(recovery, "send_due", send_due)
     note("recover", recovery.RecoveryReport(released=4, resumed={"s1", "s3"}))
-    note("expire")
+    note("expire", where=overtime)
     note("attempt_lost", None)
+    monkeypatch.setattr(unknown_task, "wake", lambda _runtime, tasks: calls.append(("wake", *tasks)))
+    monkeypatch.setattr(unknown_task, "delay", lambda _runtime, ref, text: calls.append(("delay", ref, text)))
     monkeypatch.setattr(rounds.embedded, "prune_spent", lambda app: calls.append("prune_spent"))
-    monkeypatch.setattr(rounds.migrate, "current", lambda database: "0002")
+    monkeypatch.setattr(rounds.migrate, "current", lambda database: "0003")
     return calls
 
 
@@ -70,10 +72,10 @@ def test_the_first_round_looks_at_once_and_says_what_it_found(called, caplog):
     made, _ = make(FakeRuntime())
     with caplog.at_level(logging.INFO, "celery_cascade"):
         made.first()
-    assert called == [("recover", False), "send_due"]
+    assert called == [("recover", False), ("wake", "shop.a"), "send_due"]
     assert caplog.messages == [
         "session s2 goes on; not repeated: 3 finished steps, 4 m 12 s of work",  # of s1 and s3, recovery tells
-        "[cascade] sqlite:///x schema 0002, 4 open sessions, 3 resumed",
+        "[cascade] sqlite:///x schema 0003, 4 open sessions, 3 resumed",
     ]
 
 
@@ -99,6 +101,12 @@ def test_what_a_signal_told_is_written_down(called):
     made, _ = make(FakeRuntime())
     made.note(Fact(ref=REF, reason="timeout", text="killed"))
     assert called == [("attempt_lost", REF)]
+
+
+def test_a_message_that_was_dropped_for_want_of_its_task_is_delayed_here_and_not_in_the_handler(called):
+    made, _ = make(FakeRuntime())
+    made.note(Fact(ref=REF, reason="unknown", text="who?"))
+    assert called == [("delay", REF, "who?")]
 
 
 def test_a_message_that_is_gone_is_told_with_the_way_out(called, caplog):

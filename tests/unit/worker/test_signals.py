@@ -58,7 +58,7 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("task_revoked", {"request": REQUEST, "terminated": False, "signum": None, "expired": False}, "dropped"),
     ("task_revoked", {"request": REQUEST, "terminated": False, "signum": None, "expired": True}, "dropped"),
     ("task_rejected", {"message": SimpleNamespace(headers=HEADERS), "exc": None}, "dropped"),
-    ("task_unknown", {"message": SimpleNamespace(headers=HEADERS), "name": "shop.a", "id": "t1"}, "dropped"),
+    ("task_unknown", {"message": SimpleNamespace(headers=HEADERS), "name": "shop.a", "id": "t1"}, "unknown"),
     ("task_internal_error", {"request": HEADERS, "einfo": None, "args": (), "kwargs": {}}, "crash"),
 ]
 

@@ -7,8 +7,8 @@ Revises: 0001
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
+from celery_cascade.migrations.again import add_column, drop_column
 from celery_cascade.persistence.types import LongText
 
 revision = "0002"
@@ -18,8 +18,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("cascade_workers", sa.Column("queues", LongText))
+    add_column("cascade_workers", sa.Column("queues", LongText))
 
 
 def downgrade() -> None:
-    op.drop_column("cascade_workers", "queues")
+    drop_column("cascade_workers", "queues")
