@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sqlite3
 import threading
 import time
@@ -109,6 +110,11 @@ class Transport(kombus.Transport):
 
     Channel = Channel
     polling_interval = 0.1
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        # No two workers look in step, or the one that looks just before the other would get every message.
+        self.polling_interval *= random.uniform(0.8, 1.2)  # noqa: S311
+        super().__init__(client, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def _prepare(connection: Any, _record: Any) -> None:

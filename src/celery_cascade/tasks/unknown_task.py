@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from random import uniform
 from time import sleep
 
 from celery_cascade.calling import command
@@ -21,7 +22,8 @@ logger = logging.getLogger("celery_cascade")
 
 #: Seconds until the message is sent again for the first time.
 FIRST_DELAY = 5.0
-#: Messages more that a step gets at each resend while a living worker knows its task, and the seconds between them.
+#: Messages more that a step gets at each resend while a living worker knows its task, and the seconds between them,
+#: about: workers that look at intervals are not to be met at the same moment of it each time.
 COPIES, PAUSE = 3, 0.3
 
 
@@ -71,7 +73,7 @@ def insist(runtime: Runtime, dropped: Sequence[QueuedStep]) -> int:
     for _ in range(COPIES):
         if not left:
             break
-        sleep(PAUSE)
+        sleep(PAUSE * uniform(0.5, 1.5))  # noqa: S311
         unclaimed = runtime.store.still_unclaimed([step.key for step in left])
         left = [step for step in left if step.key in unclaimed]
         sent += runtime.publisher.send(left)
