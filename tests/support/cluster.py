@@ -9,7 +9,6 @@ import os
 import signal as signals
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,9 +25,10 @@ from celery_cascade.lazy import lazy
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from celery_cascade.sessions import view
+from support import warm
 from support.stacks import Stack
+from support.warm import environment
 
-SOURCE = Path(__file__).parents[2] / "src"
 READY = " ready."
 
 
@@ -101,16 +101,14 @@ class LocalWorker(CeleryWorkerContainer):
         self.folder, self._name = folder, name
         self._id = uuid.uuid4().hex
         self._log = folder / f"{name}.log"
-        self._argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-l", "INFO"]
+        self._argv = ["-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-l", "INFO"]
         self._argv += ["--without-gossip", "--without-mingle", *arguments]
         self.start()
 
     def start(self) -> None:
         self._offset = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._argv, cwd=self.folder, env=environment(), stdout=log, stderr=log, start_new_session=True
-            )
+            self.process = warm.start(self._argv, cwd=self.folder, env=environment(), out=log, err=log)
 
     status = property(lambda self: "running" if self.process.poll() is None else "exited")
     name = property(lambda self: self._name)
@@ -176,9 +174,6 @@ class Project:
         if stack.database_url is not None:
             merged["cascade_database_url"] = stack.database_url
         (folder / "proj.py").write_text(PROJECT.format(settings=merged, broker=stack.broker_url))
-        if stack.database_url is not None:
-            self.python("from proj import cascades; from celery_cascade.persistence import migrate;"
-                        " migrate.upgrade(cascades.runtime.open_database())")  # fmt: skip
 
     def file(self, text: str, name: str = "order.yaml") -> Path:
         path = self.folder / name
@@ -189,15 +184,7 @@ class Project:
         self, code: str, *, check: bool = True, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run code as a program of the user's would."""
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=self.folder,
-            env=environment() | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = warm.run(["-c", code], cwd=self.folder, env=environment() | (env or {}), timeout=120)
         assert not check or done.returncode == 0, done.stderr[-3000:]
         return done
 
@@ -244,13 +231,6 @@ class Project:
         for node in self.nodes:
             node.teardown()
         self.database.dispose()
-
-
-def environment() -> dict[str, str]:
-    """Of a user's process: our package from the checkout, nothing of pytest's."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "CELERY_"))}
-    paths = [str(SOURCE), kept.get("PYTHONPATH", "")]
-    return kept | {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONUNBUFFERED": "1"}
 
 
 def wait_for(true: Callable[[], Any], what: str, seconds: float = 30.0) -> float:

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, make_url
 
 DELETE_IF_STILL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+kept = ExitStack()  #: what is made once a process and removed at its end
 CONNECT_TIMEOUT = 3  # seconds; a server on the same machine answers at once or not at all
 REDIS_DATABASES = range(1, 16)  # 0 is where people keep things, and where our locks live
 
@@ -75,6 +76,12 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def close() -> None:
+    """Remove what was kept for the whole run."""
+    _idle_vhosts.clear()
+    kept.close()
+
+
 @functools.cache
 def _trouble(name: str) -> str | None:
     try:
@@ -109,15 +116,23 @@ def fresh_mariadb_url() -> Iterator[str]:
         url = server.set(database=name).update_query_dict({"charset": "utf8mb4"})
         yield url.render_as_string(hide_password=False)
     finally:
-        with _connect(server) as connection:
-            # An open transaction elsewhere (a test's stopped process) would hold the DROP up for ever.
-            others = connection.execute(
-                sa.text("SELECT id FROM information_schema.processlist WHERE db = :name"), {"name": name}
-            )
-            for (connection_id,) in others.fetchall():
-                with suppress(sa.exc.DBAPIError):  # it may have gone in the meantime
-                    connection.exec_driver_sql(f"KILL {connection_id:d}")
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS `{name}`")
+        end_connections(url)  # an open transaction (a test's stopped process) would hold the DROP up for ever
+        _execute(server, f"DROP DATABASE IF EXISTS `{name}`")
+
+
+def end_connections(url: URL | str) -> None:
+    """End every connection to this database of a server."""
+    name = {"name": make_url(url).database}
+    if make_url(url).get_backend_name() == "postgresql":
+        with _connect(make_url(SERVICES["postgresql"].url)) as connection:
+            ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            connection.execute(sa.text(ends), name)
+        return
+    with _connect(make_url(SERVICES["mariadb"].url)) as connection:
+        others = connection.execute(sa.text("SELECT id FROM information_schema.processlist WHERE db = :name"), name)
+        for (connection_id,) in others.fetchall():
+            with suppress(sa.exc.DBAPIError):  # it may have gone in the meantime
+                connection.exec_driver_sql(f"KILL {connection_id:d}")
 
 
 def _new_name() -> str:
@@ -224,7 +239,6 @@ def _ping_redis() -> None:
 
 #: Queues that outlive their connection. Tests that add one delete it themselves.
 _RABBITMQ_QUEUES = ("celery",)
-_made_vhosts = ExitStack()
 _idle_vhosts: list[str] = []  # URLs; of this process, as two processes would read each other's queues
 
 
@@ -242,12 +256,6 @@ def rabbitmq_vhost() -> Iterator[str]:
     _idle_vhosts.append(vhost)
 
 
-def close() -> None:
-    """Remove what was kept for the whole run."""
-    _idle_vhosts.clear()
-    _made_vhosts.close()
-
-
 def _empty_vhost(url: str) -> None:
     import kombu
 
@@ -263,7 +271,7 @@ def _new_vhost(url: str) -> str:
     name = _new_name()
     try:
         admin("add_vhost", name)
-        _made_vhosts.callback(admin, "delete_vhost", name)
+        kept.callback(admin, "delete_vhost", name)
         admin("set_permissions", name, user)
     except (OSError, subprocess.SubprocessError) as exc:
         give_up(

@@ -13,7 +13,7 @@ import kombu
 import pytest
 import sqlalchemy as sa
 
-from support import services
+from support import services, stores
 
 DEFAULT = ("embedded", "redis-postgresql", "rabbitmq-mariadb")
 BROKERS = ("embedded", "redis", "rabbitmq")
@@ -64,7 +64,7 @@ def parts(name: str) -> Parts:
 
 @contextmanager
 def opened(name: str) -> Iterator[Stack]:
-    """The stack with a broker and a database of its own, both gone afterwards."""
+    """The stack with a broker of its own and a database of its own that has our tables, both empty."""
     found = parts(name)
     with ExitStack() as stack:
         broker = stack.enter_context(broker_url(found.broker))
@@ -85,14 +85,12 @@ def broker_url(kind: str) -> Iterator[str | None]:
 
 @contextmanager
 def database_url(kind: str) -> Iterator[str | None]:
-    """None = the project's own file."""
-    with ExitStack() as stack:
-        if kind == "postgresql":
-            yield stack.enter_context(services.fresh_postgresql_url())
-        elif kind == "mariadb":
-            yield stack.enter_context(services.fresh_mariadb_url())
-        else:
-            yield None
+    """With our tables in it; None = the project's own file."""
+    if kind == "sqlite":
+        yield None
+    else:
+        with stores.migrated_url(kind) as url:
+            yield url
 
 
 def flush(stack: Stack, folder: Path) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.cases import DIAMOND, QUICK, until
+from support.cases import DIAMOND, QUICK, alone, until
 from support.cluster import Project, wait_for
 from support.stacks import Stack, parts
 
@@ -67,7 +67,7 @@ def test_a_join_runs_although_the_worker_of_one_of_its_members_died(project: Cal
     path = shop.file(DIAMOND)
     first = shop.worker("-P", "threads", "-c", "2", name="one")
     shop.start(path, "s1", {"order_id": 7})
-    wait_for(lambda: shop.runs("s1", "began") == ["slow"] and "right" in shop.runs("s1"), "one member to be left")
+    alone(shop, "s1", "slow")
     shop.worker("-P", "threads", "-c", "2", name="two")
     first.kill("SIGKILL")
     shop.let_go()

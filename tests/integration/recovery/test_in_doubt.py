@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.cases import QUICK, until
+from support.cases import QUICK, alone, until
 from support.cluster import Project, wait_for
 
 pytestmark = pytest.mark.integration
@@ -54,7 +54,7 @@ def test_a_killed_worker_leaves_its_step_in_doubt_and_another_does_not_take_it(
     shop = project(**QUICK)
     first = shop.worker(name="one")
     shop.start(shop.file(STEPS.format(task="hold", on_crash="ask")), "s1")
-    wait_for(lambda: shop.runs("s1", "began") == ["a"] and shop.runs("s1") == ["beside"], "the step to be held")
+    alone(shop, "s1", "a")
     first.kill("SIGKILL")
     shop.let_go()
     shop.worker(name="two")
@@ -70,7 +70,7 @@ def test_a_cold_shutdown_leaves_the_step_that_it_cut_off_in_doubt(project: Calla
     shop = project(**QUICK)
     worker = shop.worker()
     shop.start(shop.file(STEPS.format(task="hold", on_crash="ask")), "s1")
-    wait_for(lambda: shop.runs("s1", "began") == ["a"] and shop.runs("s1") == ["beside"], "the step to be held")
+    alone(shop, "s1", "a")
     worker.kill("SIGQUIT")
     worker.container.process.wait(30)
     found = suspended(shop, "s1") if shop.show("s1")["status"] == "suspended" else None

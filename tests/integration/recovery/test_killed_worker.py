@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.cases import DIAMOND, QUICK, until
+from support.cases import DIAMOND, QUICK, alone, until
 from support.cluster import Project, wait_for
 from support.stacks import Stack, flush
 
@@ -19,7 +19,7 @@ def test_a_worker_killed_in_mid_session_and_restarted_finishes_it(project: Calla
     path = shop.file(DIAMOND)
     worker = shop.worker()
     shop.start(path, "s1", {"order_id": 7})
-    wait_for(lambda: shop.runs("s1", "began") == ["slow"] and "right" in shop.runs("s1"), "the slow step to run")
+    alone(shop, "s1", "slow")
     worker.kill("SIGKILL")
     assert shop.show("s1")["status"] == "active"
     shop.let_go()
@@ -40,7 +40,7 @@ def test_a_second_worker_takes_over_within_the_heartbeat_timeout(project: Callab
     path = shop.file(DIAMOND)
     first = shop.worker(name="one")
     shop.start(path, "s1", {"order_id": 7})
-    wait_for(lambda: shop.runs("s1", "began") == ["slow"] and "right" in shop.runs("s1"), "the slow step to run")
+    alone(shop, "s1", "slow")
     shop.worker(name="two")
     first.kill("SIGKILL")
     shop.let_go()

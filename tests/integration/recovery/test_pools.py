@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.cases import DIAMOND, QUICK, until
+from support.cases import DIAMOND, QUICK, alone, until
 from support.cluster import Project, wait_for
 
 pytestmark = pytest.mark.integration
@@ -20,7 +20,7 @@ def test_a_killed_worker_of_another_pool_loses_nothing_either(project: Callable[
     path = shop.file(DIAMOND)
     worker = shop.worker(*pool)
     shop.start(path, "s1", {"order_id": 7})
-    wait_for(lambda: shop.runs("s1", "began") == ["slow"], "the slow step to run")
+    alone(shop, "s1", "slow", one_by_one="solo" in pool)
     worker.kill("SIGKILL")
     shop.let_go()
     worker.restart()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.cases import until
+from support.cases import alone, until
 from support.cluster import Project, wait_for
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ def test_a_canvas_whose_worker_is_killed_goes_on_and_gives_celerys_result(projec
         file.write(TASKS)
     shop.python("import proj; proj.order.apply_async(task_id='s1')")
     worker = shop.worker()
-    wait_for(lambda: shop.runs("s1", "began") == ["hold"] and "charge_2" in shop.runs("s1"), "the group to run")
+    alone(shop, "s1", "hold")
     worker.kill("SIGKILL")
     shop.let_go()
     worker.restart()

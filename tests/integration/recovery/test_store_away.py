@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from celery_cascade.tasks import identity
+from support import stores
 from support.cases import until
 from support.cluster import Project, Stack, projects, wait_for
 from support.proxy import Proxy, proxied
@@ -44,12 +45,16 @@ SETTINGS = {
 )
 def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Project, Proxy, str]]:
     """A project whose database is behind a proxy, and the database's own URL."""
-    direct: str = request.getfixturevalue(f"{request.param}_url")
+    with stores.migrated_url(request.param) as direct:
+        yield from behind_a_proxy(direct, tmp_path)
+
+
+def behind_a_proxy(direct: str, folder: Path) -> Iterator[tuple[Project, Proxy, str]]:
     url = make_url(direct)
     assert url.host is not None
-    with proxied(url.host, url.port or {"postgresql": 5432}.get(request.param, 3306)) as proxy:
+    with proxied(url.host, url.port or {"postgresql": 5432}.get(url.get_backend_name(), 3306)) as proxy:
         through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
-        for make in projects(tmp_path, Stack("away", database_url=through, settings=SETTINGS)):
+        for make in projects(folder, Stack("away", database_url=through, settings=SETTINGS)):
             yield make(), proxy, direct
             proxy.restore()  # so that the workers can end
 

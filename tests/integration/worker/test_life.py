@@ -110,8 +110,7 @@ def test_ten_thousand_open_sessions_do_not_delay_the_start(project: Callable[...
         began = time.monotonic()
         worker = shop.worker("-P", "solo")
         took = time.monotonic() - began
-        worker.kill("SIGTERM")
-        worker.container.process.wait(20)
+        worker.kill("SIGKILL")
         return took
 
     without = min(start(), start())
