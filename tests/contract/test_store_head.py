@@ -193,6 +193,22 @@ def test_a_step_queued_by_a_recovery_that_had_not_seen_the_halt_is_parked_at_the
     kit.check(session)
 
 
+def test_parking_such_a_step_while_another_runs_leaves_no_gap_in_the_history(kit: Kit) -> None:
+    """R23: found by the crash enumeration; the step's end overwrote the only row that bore the version."""
+    session = kit.start(queued("a", "b"))
+    runs = kit.claim(session, "b")
+    kit.store.halt(session, Halt.CANCELLED, None)
+    late = update(steps).where(steps.c.session_id == session, steps.c.step == "a").values(status="queued")
+    kit.database.transaction(lambda conn: conn.execute(late))
+
+    assert kit.store.settle(session) is None
+    assert kit.statuses(session) == {"a": "pending", "b": "running"}
+    kit.end(runs)
+    assert kit.store.settle(session) == "cancelled"
+    borne = {1, *(row["version"] for row in [*kit.store.actions(session), *kit.rows(session).values()])}
+    assert borne == set(range(1, kit.head(session)["version"] + 1))
+
+
 def test_what_was_not_settled_is_found(kit: Kit) -> None:
     """Rule 3: a crash between commit and publish is healed by recovery."""
     busy, ended, halted = kit.start(), kit.start(), kit.start()

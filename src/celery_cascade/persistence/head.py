@@ -158,28 +158,25 @@ def settle_session(
             return _complete(conn, session_id, head, output, error, clock)
         if head.halt is None:
             return None
-        parked, busy = _park_all(conn, session_id, head.version + 1)
-        if busy:
-            if parked:
-                move(conn, session_id, head, clock)
+        if _park_all(conn, session_id, head.version):
             return None
         return _end_halted(conn, session_id, head, clock)
 
     return db.transaction(work)
 
 
-def _park_all(conn: Connection, session_id: str, version: int) -> tuple[int, bool]:
-    """Take back what is queued; how many, and whether a step runs.
+def _park_all(conn: Connection, session_id: str, version: int) -> bool:
+    """Take back what is queued; whether a step runs.
 
     A recovery that had not seen the halt may queue a step again, for it locks no head. So what counts is a look
-    that finds nothing queued: from then on only a running step can change without the head's lock.
+    that finds nothing queued: from then on only a running step can change without the head's lock. As that queueing
+    made no version, neither does its end: the next change of the step would leave no row that bears it (R23).
     """
-    parked = 0
     while True:
-        parked += park_queued(conn, session_id, version)
+        park_queued(conn, session_id, version)
         busy = set(conn.execute(_BUSY, {"b_session": session_id}).scalars())
         if "queued" not in busy:
-            return parked, bool(busy)
+            return bool(busy)
 
 
 def _complete(
