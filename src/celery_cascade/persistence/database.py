@@ -25,7 +25,7 @@ from celery_cascade.errors import CascadeError, ConfigError, StoreDamaged
 from celery_cascade.lazy import lazy
 from celery_cascade.persistence import database_dialects as dialects
 from celery_cascade.persistence import database_words as words
-from celery_cascade.persistence import packets, servers, sqlite_file
+from celery_cascade.persistence import mysql_tls, packets, servers, sqlite_file
 from celery_cascade.persistence.database_errors import Trouble, is_database_error, translated, trouble
 
 T = TypeVar("T")
@@ -285,6 +285,7 @@ class Database:
             ) from error
         if self.family == "mysql":
             dialects.spare_rollbacks(engine.dialect)
+            event.listen(engine, "do_connect", mysql_tls.connect)
         event.listen(engine, "connect", self._prepare, insert=True)
         if not self.memory and not self.null_pool:
             event.listen(engine, "checkin", _note_idle)
