@@ -6,6 +6,7 @@ tests/integration answers that with worker processes of this machine; other test
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     stacks.note(item)
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays, and need not be looked at by each collection, here and in forked children."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -72,20 +72,23 @@ def test_a_run_that_is_killed_anywhere_ends_as_the_undisturbed_one(on: tuple[str
     hold(trial, combination, WORK, plans)
 
 
-@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("scenario", [CANCELS, PRUNE], ids=lambda scenario: scenario.name)
 def test_a_prune_or_a_cancel_in_a_worker_that_is_killed_is_made_good(
-    on: tuple[str, Grounds], pool: str, scenario: Scenario
+    on: tuple[str, Grounds], scenario: Scenario
 ) -> None:
-    """R142, R121: the rest of a prune goes the next time, what has to stay stays, and a halted session ends once."""
+    """R142, R121: the rest of a prune goes the next time, what has to stay stays, and a halted session ends once.
+
+    All visits of the prune and of the step that cancels, on each database; together they take every pool.
+    """
     database, grounds = on
-    combination = Combination(database, pool)
+    number = DATABASES.index(database)
+    combination = Combination(database, POOLS[(number + (scenario is PRUNE)) % len(POOLS)])
     trial = Trial(grounds, combination, scenario)
     wanted = {PRUNE: {CrashPoint.PRUNE_OPEN, CrashPoint.PRUNED}, CANCELS: {CrashPoint.HALT_OPEN, CrashPoint.HALTED}}
     assert points_of(trial) >= wanted[scenario]
     plans = [
         Plan.single(stage, place)
-        for stage, place in trial.quick(POOLS.index(pool), DATABASES.index(database), wanted[scenario])
+        for stage, place in trial.singles()
         if scenario is PRUNE or place.step in (None, "stop")
     ]
     hold(trial, combination, scenario, plans)

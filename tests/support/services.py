@@ -141,11 +141,14 @@ def _new_name() -> str:
 
 @contextmanager
 def _connect(server: URL) -> Iterator[Connection]:
+    options: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT}
+    if server.get_backend_name() in ("mysql", "mariadb"):
+        options["ssl_disabled"] = True  # PyMySQL reads all certificates of the machine for each connection
     engine = sa.create_engine(
         server,
         poolclass=sa.NullPool,
         isolation_level="AUTOCOMMIT",  # CREATE DATABASE refuses to run in a transaction
-        connect_args={"connect_timeout": CONNECT_TIMEOUT},
+        connect_args=options,
     )
     with engine.connect() as connection:
         yield connection

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from support.processes import dying_with_us
+
 SOURCE = Path(__file__).parents[2] / "src"
 COLD = sys.platform != "linux" or os.environ.get("CASCADE_TEST_COLD") == "1"
 _LOCK = threading.Lock()
@@ -30,8 +32,8 @@ _LOCK = threading.Lock()
 class Process:
     """One of them, with what `subprocess.Popen` has."""
 
-    def __init__(self, pid: int, arguments: list[str], end: int) -> None:
-        self.pid, self.args, self.returncode = pid, arguments, None
+    def __init__(self, pid: int, arguments: list[str], end: int, stdin: IO[str] | None) -> None:
+        self.pid, self.args, self.returncode, self.stdin = pid, arguments, None, stdin
         self._end = end
 
     def poll(self) -> int | None:
@@ -44,6 +46,18 @@ class Process:
         if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return code
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+        self._signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM, unless it has ended."""
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def _look(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
@@ -58,21 +72,28 @@ class Process:
 
 
 def start(
-    arguments: list[str], *, cwd: Path, env: Mapping[str, str], out: IO[bytes], err: IO[bytes]
-) -> Process | subprocess.Popen[bytes]:
-    """Begin `python ARGUMENTS`, `-m MODULE …` or `-c CODE`, in a session of its own."""
+    arguments: list[str], *, cwd: Path, env: Mapping[str, str], out: IO[bytes], err: IO[bytes], stdin: bool = False
+) -> Process | subprocess.Popen[str]:
+    """Begin `python ARGUMENTS`, `-m MODULE …`, `-c CODE` or `FILE …`, in a session of its own that ends with us.
+
+    Args:
+        stdin: whether it is told something, through `stdin`; else it has none.
+    """
     if COLD:
         return subprocess.Popen(
-            [sys.executable, *arguments], cwd=cwd, env=env, stdout=out, stderr=err, start_new_session=True
-        )
-    mine, its = os.pipe()
+            [sys.executable, *arguments], cwd=cwd, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=out, stderr=err, text=True, start_new_session=True, preexec_fn=dying_with_us(),
+        )  # fmt: skip
+    its_end, end = os.pipe()
+    hears, tells = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
     request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": dict(env)}).encode()
-    with open(os.devnull, "rb") as nothing, _LOCK:
+    with _LOCK:
         server = _server()
-        socket.send_fds(server, [request], [nothing.fileno(), out.fileno(), err.fileno(), its])
-        os.close(its)
+        socket.send_fds(server, [request], [hears, out.fileno(), err.fileno(), end])
         pid = int(server.recv(20))
-    return Process(pid, arguments, mine)
+    os.close(hears)
+    os.close(end)
+    return Process(pid, arguments, its_end, None if tells is None else os.fdopen(tells, "w"))
 
 
 def run(arguments: list[str], *, cwd: Path, env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:

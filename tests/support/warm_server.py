@@ -22,7 +22,6 @@ from typing import Any
 
 #: What a worker or a client of ours imports, and what it would not import unless asked to is not here.
 PRELOADED = (
-    "celery.__main__",
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.prefork",
@@ -92,20 +91,22 @@ def _become(files: list[int]) -> None:
 
 
 def run(request: dict[str, Any]) -> None:
-    """What `python -m MODULE ARGUMENTS` or `python -c CODE` does."""
+    """What `python -m MODULE ARGUMENTS`, `python -c CODE` or `python FILE ARGUMENTS` does."""
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    how, what, *arguments = request["arguments"]
+    how, *arguments = request["arguments"]
+    sys.path[0] = request["cwd"]
     if how == "-m":
-        sys.path[0] = request["cwd"]
-        sys.argv = [what, *arguments]
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-        return
-    sys.path[0] = ""
-    sys.argv = [how, *arguments]
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    exec(compile(what, "<string>", "exec"), main.__dict__)
+        sys.argv = arguments
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    elif how == "-c":
+        sys.argv = [how, *arguments[1:]]
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(arguments[0], "<string>", "exec"), main.__dict__)
+    else:
+        sys.argv = [how, *arguments]
+        runpy.run_path(how, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -60,6 +61,7 @@ def _child(work: Callable[[], None], log: Path) -> None:
     os.dup2(file, 2)
     sys.stdout = sys.stderr = os.fdopen(file, "w", buffering=1, encoding="utf-8", errors="replace")
     code = RAISED
+    gc.freeze()  # a collection would write to every page of a large test suite, and the kernel copy each
     try:
         work()
         code = 0

@@ -105,7 +105,7 @@ def test_a_queue_that_is_taken_from_under_a_worker_is_made_again_and_the_session
 
 #: How many sessions wait at once: long enough for five resends. CASCADE_SOAK=1 makes it the 5,000 of DESIGN.md. On a
 #: second broker the count says little more: the decision is SQL's.
-LONG = {"redis": 5000 if os.environ.get("CASCADE_SOAK") else 1500, "rabbitmq": 300}
+LONG = {"redis": 5000 if os.environ.get("CASCADE_SOAK") else 800, "rabbitmq": 300}
 
 
 @pytest.mark.slow

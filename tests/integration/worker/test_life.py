@@ -110,6 +110,7 @@ def test_ten_thousand_open_sessions_do_not_delay_the_start(project: Callable[...
         began = time.monotonic()
         worker = shop.worker("-P", "solo")
         took = time.monotonic() - began
+        wait_for(lambda: "open sessions" in worker.logs(), "the banner")
         worker.kill("SIGKILL")
         return took
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from support import warm
 from support.chaos.ground import Ground
 from support.chaos.shapes import Job
-from support.cluster import environment
-from support.processes import dying_with_us
+from support.warm import environment
 
 #: A worker's name -> how it is started. Side by side, as in a project that moves from one pool to another.
 MIX = {
@@ -25,23 +24,13 @@ MIX = {
 }
 
 
-def launch(ground: Ground, name: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+def launch(ground: Ground, name: str, *arguments: str, stdin: bool = False) -> Any:
     """A process group of its own, with a log in the folder."""
     with (ground.folder / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ground.folder,
-            env=environment(),
-            stdin=stdin,
-            stdout=log,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-            preexec_fn=dying_with_us(),
-        )
+        return warm.start([*arguments], cwd=ground.folder, env=environment(), out=log, err=log, stdin=stdin)
 
 
-def end_group(process: subprocess.Popen[str]) -> None:
+def end_group(process: Any) -> None:
     """Kill a process and all that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -53,7 +42,7 @@ class Worker:
 
     def __init__(self, ground: Ground, name: str, arguments: tuple[str, ...]) -> None:
         self.ground, self.name, self.arguments = ground, name, arguments
-        self.lives: list[subprocess.Popen[str]] = []
+        self.lives: list[Any] = []
         self.told_to_end = False
         self.start()
 
@@ -108,7 +97,7 @@ class Client:
         self.start()
 
     def start(self) -> None:
-        self.process = launch(self.ground, self.name, "client.py", stdin=subprocess.PIPE)
+        self.process = launch(self.ground, self.name, "client.py", stdin=True)
 
     def give(self, job: Job, *, die: bool) -> None:
         self.job, self.die = job, die

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support import private
+from support import private, warm
 from support.chaos.shapes import SHAPES
-from support.cluster import environment
 from support.private import Server
 from support.stacks import parts
+from support.warm import environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 MAKE_TABLES = """
@@ -82,6 +80,6 @@ def ground(stack: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Gr
         made = Ground(folder, broker, database)
         for shape in SHAPES:
             made.file(shape.name).write_text(shape.text)
-        command = [sys.executable, "-c", MAKE_TABLES]
-        subprocess.run(command, cwd=folder, env=environment(), check=True, timeout=120)
+        done = warm.run(["-c", MAKE_TABLES], cwd=folder, env=environment(), timeout=120)
+        assert done.returncode == 0, done.stderr
         yield made

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.chaos import faults, shapes, store
 from support.chaos.bodies import Bodies
@@ -55,7 +55,7 @@ class Chaos:
         self.workers: list[Worker] = []
         self.frozen: Worker | None = None
         self.pauses: list[tuple[frozenset[int], float, float]] = []  # processes, from, to
-        self.neighbour: subprocess.Popen[str] | None = None
+        self.neighbour: Any = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         self._outage_done = False

@@ -85,6 +85,7 @@ class MariaDB(SqlServer):
         return [
             self._server, "--no-defaults", f"--datadir={self.folder / 'data'}", f"--user={me()}",
             f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}",
+            f"--tmpdir={self.folder}",  # at its start a server removes everybody's temporary tables from there
             "--bind-address=127.0.0.1", f"--port={self.port}", "--skip-log-bin", "--skip-name-resolve",
         ]  # fmt: skip
 
