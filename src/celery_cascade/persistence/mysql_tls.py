@@ -12,8 +12,13 @@ from typing import Any
 
 
 def connect(dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-    """For SQLAlchemy's `do_connect`: a connection; None = another driver, which connects by itself."""
-    return _sharing()(*arguments, **options) if dialect.driver == "pymysql" else None
+    """For SQLAlchemy's `do_connect`: a connection; None = the driver connects by itself.
+
+    Left to it are other drivers, and a `pymysql.connect` that somebody has wrapped, as tracing libraries do.
+    """
+    if dialect.driver != "pymysql" or dialect.loaded_dbapi.connect is not _sharing().__base__:
+        return None
+    return _sharing()(*arguments, **options)
 
 
 @functools.cache
