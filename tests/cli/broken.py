@@ -166,7 +166,7 @@ def full(day: Morning) -> Project:
         connection.execute("PRAGMA max_page_count = 3")
 
     day.monkeypatch.setattr(database_dialects, "prepare", limited)
-    return day.make()
+    return day.make(fresh=True)
 
 
 @case("the file is no SQLite database", code=7, fix=0)

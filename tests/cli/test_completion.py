@@ -54,8 +54,9 @@ def test_the_app_may_come_from_the_environment(project: Project, monkeypatch: py
     assert session_id in offered("show", "")
 
 
-def test_no_store_is_made_by_completing(project: Project) -> None:
+def test_no_store_is_made_by_completing(make_project) -> None:
     """Nothing is offered, and nothing is there that was not there before."""
+    project: Project = make_project(fresh=True)
     assert offered("-A", project.name, "show", "") == ["@last", "@last-failed"]
     assert not (project.folder / ".cascade").exists()
 

@@ -131,7 +131,6 @@ def test_tasks_are_listed_for_those_who_write_cascade_files(project: Project) ->
 def test_a_damaged_store_exits_7_and_is_moved_aside_by_fix(project: Project) -> None:
     """D4: it is never written to; the command works as printed."""
     home = project.folder / ".cascade"
-    home.mkdir()
     (home / "store.sqlite").write_bytes(b"garbage " * 1000)
     result = project.run("ls")
     assert result.exit_code == 7
