@@ -35,14 +35,13 @@ def test_a_step_that_redis_delivers_again_while_it_runs_runs_once(
     step runs, and as long as a countdown lasts. Ours waits in SQL, and a duplicate takes nothing over."""
     if parts(stack.name).broker != "redis":
         pytest.skip("only Redis has a visibility timeout")
-    shop = project(
-        broker_transport_options={"visibility_timeout": 1}, task_acks_late=True, task_reject_on_worker_lost=True
-    )
+    # kombu looks for what is overdue 10 s after a worker's start and then every 100 s, not at all if both look at once.
+    often = {"visibility_timeout": 1, "unacked_restore_interval": 3, "unacked_restore_throttle": 1}
+    shop = project(broker_transport_options=often, task_acks_late=True, task_reject_on_worker_lost=True)
     nodes = [shop.worker("-P", "threads", "-c", "2", name="one")]
     shop.start(shop.file(HELD), "s1")
     shop.start(shop.file(COUNTDOWN, "countdown.yaml"), "s2")
     wait_for(lambda: shop.runs("s1", "began") == ["held"], "the step to run")
-    # kombu looks for what is overdue 10 s after a worker's start, and then only every 100 s.
     nodes.append(shop.worker("-P", "threads", "-c", "2", name="two"))
 
     def received() -> int:
