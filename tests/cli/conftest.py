@@ -13,19 +13,14 @@ from typing import Any
 
 import pytest
 
-from celery_cascade.persistence import migrate
-from celery_cascade.persistence.database import Database
 from cli.kit import Project
+from support.stores import migrated
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded store without sessions: to make its tables takes longer than most verbs."""
-    path = tmp_path_factory.mktemp("template") / "store.sqlite"
-    database = Database(path, null_pool=True)
-    migrate.upgrade(database)
-    database.dispose()
-    return path
+    return migrated(tmp_path_factory.mktemp("template") / "store.sqlite")
 
 
 def put_store(template: Path, folder: Path) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import kombu
 import redis
 
-from celery_cascade.persistence import migrate, tables
+from celery_cascade.persistence import tables
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.store import Store
 from crash.lives import Where
 from support import services
+from support.stores import migrated
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
@@ -130,7 +131,7 @@ def opened(database: str, count: int) -> Iterator[Grounds]:
         folder = Path(tempfile.mkdtemp(prefix="cascade-crash-"))
         stack.callback(_remove_if_empty, folder)
         template = folder / "template.sqlite"
-        _migrated(template)
+        migrated(template)
         broker = None
         if BROKERS[database] == "redis":
             broker = stack.enter_context(services.redis_url())
@@ -141,7 +142,7 @@ def opened(database: str, count: int) -> Iterator[Grounds]:
             url = None
             if database != "sqlite":
                 url = stack.enter_context(_server_database(database))
-                _migrated(url)
+                migrated(url)
             own = folder / f"{database}-{number}"
             own.mkdir()
             made.append(Ground(database, url, template, broker, own))
@@ -151,12 +152,6 @@ def opened(database: str, count: int) -> Iterator[Grounds]:
 
 def _server_database(database: str) -> Any:
     return services.fresh_postgresql_url() if database == "postgresql" else services.fresh_mariadb_url()
-
-
-def _migrated(url: str | Path) -> None:
-    opened = Database(url, null_pool=True)
-    migrate.upgrade(opened)
-    opened.dispose()
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -9,23 +9,15 @@ from typing import Any
 
 import pytest
 
-from celery_cascade.persistence import migrate
-from celery_cascade.persistence.database import Database
 from sessions.kit import Kit
 from support import services
+from support.stores import migrated
 
 DIALECTS = [
     pytest.param("sqlite"),
     pytest.param("postgresql", marks=pytest.mark.postgresql),
     pytest.param("mariadb", marks=pytest.mark.mariadb),
 ]
-
-
-def migrated(url: str) -> str:
-    database = Database(url, null_pool=True)
-    migrate.upgrade(database)
-    database.dispose()
-    return url
 
 
 @pytest.fixture(scope="session")

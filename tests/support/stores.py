@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -19,25 +21,26 @@ from support import services
 
 FRESH = {"postgresql": services.fresh_postgresql_url, "mariadb": services.fresh_mariadb_url}
 KEPT = {"cascade_meta", VERSION_TABLE}
+Place = TypeVar("Place", str, Path)
 _idle: dict[str, list[str]] = defaultdict(list)
 
 
 @contextmanager
 def migrated_url(kind: str) -> Iterator[str]:
     """A database of our own with our tables, which hold nothing."""
-    url = _idle[kind].pop() if _idle[kind] else _made(kind)
+    url = _idle[kind].pop() if _idle[kind] else migrated(services.kept.enter_context(FRESH[kind]()))
     yield url
     services.end_connections(url)
     if _emptied(url):
         _idle[kind].append(url)
 
 
-def _made(kind: str) -> str:
-    url = services.kept.enter_context(FRESH[kind]())
-    database = Database(url, null_pool=True)
+def migrated(place: Place) -> Place:
+    """A database, or an SQLite file, with our tables in it from now on."""
+    database = Database(place, null_pool=True)
     migrate.upgrade(database)
     database.dispose()
-    return url
+    return place
 
 
 def _emptied(url: str) -> bool:
