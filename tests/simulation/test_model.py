@@ -20,9 +20,9 @@ from simulation import __main__ as simulate
 from simulation import model_world, record
 from simulation.choices import Choices, read, written
 from simulation.history import History
+from simulation.many import played
 from simulation.model import RESEND_AFTER, Row, Store
 from simulation.model_world import World, play
-from simulation.runs import chunks
 from simulation.shrink import Shrinker
 
 HISTORIES = 10_000
@@ -33,17 +33,7 @@ Patch = pytest.MonkeyPatch
 
 def test_10_000_histories_lose_nothing_repeat_nothing_and_end(capsys: pytest.CaptureFixture[str]) -> None:
     """R127, R134: nothing lost, nothing after its checkpoint, an end in bounded time once faults stop."""
-    counts, wrong = record.Counts(), []
-    first = simulate.base()
-    for part, failed in chunks(True, HISTORIES, first, jobs=1):
-        counts.merge(part)
-        wrong += failed
-
-    with capsys.disabled():
-        faults = sum(counts.faults.values())
-        print(f"\n{counts.histories:,} histories, {counts.crashes:,} crashes, {faults:,} faults, seeds from {first}")
-    assert not wrong, f"look at one: scripts/simulate --model --seed {wrong[0]}"
-    assert counts.histories == HISTORIES
+    counts = played(True, HISTORIES, capsys)
     assert counts.crashes > HISTORIES / 4
     for seen in ("takeover", "late writer refused", "body of a zombie", "completed", "cancelled"):
         assert counts.seen[seen] > HISTORIES / 100, f"{seen} hardly ever came about: {dict(counts.seen)}"

@@ -18,9 +18,8 @@ from celery_cascade.persistence.tables import THIS_STEP, steps
 from celery_cascade.tasks import ending
 from celery_cascade.tasks.runtime import OpenTokens
 from simulation import __main__ as simulate
-from simulation import record
 from simulation.history import History
-from simulation.runs import chunks
+from simulation.many import played
 from simulation.shrink import Shrinker
 from simulation.world import play
 
@@ -33,17 +32,7 @@ Patch = pytest.MonkeyPatch
 @pytest.mark.slow
 def test_500_histories_lose_nothing_repeat_nothing_and_end(capsys: pytest.CaptureFixture[str]) -> None:
     """R81, R85, R127, R134: whatever dies, stops, lies or steps, each session comes to the end that it should."""
-    counts, wrong = record.Counts(), []
-    first = simulate.base()
-    for part, failed in chunks(False, HISTORIES, first, jobs=1):
-        counts.merge(part)
-        wrong += failed
-
-    with capsys.disabled():
-        faults = sum(counts.faults.values())
-        print(f"\n{counts.histories:,} histories, {counts.crashes:,} crashes, {faults:,} faults, seeds from {first}")
-    assert not wrong, f"look at one: scripts/simulate --seed {wrong[0]}"
-    assert counts.histories == HISTORIES
+    counts = played(False, HISTORIES, capsys)
     for fault in ("crash", "pause", "clock step", "store away", "commit timed out but done", "message lost"):
         assert counts.faults[fault] > HISTORIES / 25, f"{fault} hardly ever came about: {dict(counts.faults)}"
     for seen in ("takeover", "body of a zombie", "completed", "cancelled"):
