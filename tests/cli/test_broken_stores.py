@@ -206,7 +206,7 @@ def test_the_block_of_a_sound_project_tells_versions_counts_and_checks(project: 
     project.ended()
     project.started()
     text = project.run("doctor", "--report").stdout
-    for words in ("schema 0003, needed 0003", "active 1, completed 1", "sqlite 3.", "store.sqlite", "ok       guard"):
+    for words in ("schema 0004, needed 0004", "active 1, completed 1", "sqlite 3.", "store.sqlite", "ok       guard"):
         assert words in text
     found = project.json("doctor")
     assert json.dumps(found).count("guarded") == 1

@@ -11,7 +11,7 @@ def test_a_session_is_run_shown_listed_and_resumed_on_every_database(make_projec
     """R16, R51, D2: migrate, doctor, run, show, ls, resume, prune."""
     project: Project = make_project(cascade_database_url=database_url)
     assert project.run("ls").exit_code == 7
-    assert project.run("migrate", "up").stdout == "Executed 3 migrations: 0001, 0002, 0003; 0 pending.\n"
+    assert project.run("migrate", "up").stdout == "Executed 4 migrations: 0001, 0002, 0003, 0004; 0 pending.\n"
     assert "DB OK" in project.run("doctor").stdout
     done, failed, waits = project.ended(), project.ended("broken.yaml"), project.started()
     assert project.json("show", done[:8])["session"]["output"] == {"sum": 12, "word": "none"}

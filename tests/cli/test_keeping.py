@@ -174,11 +174,11 @@ def test_prune_says_when_retention_is_off(make_project) -> None:
 def test_migrate_up_reports_what_it_executed_and_the_second_time_nothing(server: Project) -> None:
     """R16."""
     first, second = server.run("migrate", "up"), server.run("migrate", "up")
-    assert first.stdout == "Executed 3 migrations: 0001, 0002, 0003; 0 pending.\n"
+    assert first.stdout == "Executed 4 migrations: 0001, 0002, 0003, 0004; 0 pending.\n"
     assert second.stdout == "Executed 0 migrations; 0 pending.\n"
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert server.json("migrate", "up") == {
-        "schema": "cascade/1", "executed": [], "revision": "0003", "head": "0003", "pending": [],
+        "schema": "cascade/1", "executed": [], "revision": "0004", "head": "0004", "pending": [],
     }  # fmt: skip
 
 
@@ -197,9 +197,9 @@ def test_migrate_current_and_check_say_where_the_tables_are(server: Project) -> 
     """R16: what is pending."""
     before = server.run("migrate", "current")
     assert (before.exit_code, before.stdout) == (0, "none\n")
-    assert "3 migrations pending: 0001, 0002, 0003" in before.stderr
+    assert "4 migrations pending: 0001, 0002, 0003, 0004" in before.stderr
     server.run("migrate", "up")
-    assert server.run("migrate", "current").stdout == "0003\n"
+    assert server.run("migrate", "current").stdout == "0004\n"
     assert server.run("migrate", "check").exit_code == 0
     assert server.json("migrate", "check")["pending"] == []
 
@@ -211,9 +211,10 @@ def test_migrate_down_asks_first(server: Project) -> None:
         assert result.exit_code == 2
         assert said in result.stderr
         assert server.run("migrate", "check").exit_code == 0
-    assert server.run("migrate", "down", input="y\n").stdout == "Undid 1 migration: 0003; 1 pending.\n"
-    assert server.run("migrate", "down", "--yes").stdout == "Undid 1 migration: 0002; 2 pending.\n"
-    assert server.run("migrate", "down", "--yes").stdout == "Undid 1 migration: 0001; 3 pending.\n"
+    assert server.run("migrate", "down", input="y\n").stdout == "Undid 1 migration: 0004; 1 pending.\n"
+    for pending, revision in enumerate(("0003", "0002", "0001"), start=2):
+        undone = f"Undid 1 migration: {revision}; {pending} pending.\n"
+        assert server.run("migrate", "down", "--yes").stdout == undone
     assert server.run("migrate", "down", "--yes").exit_code == 2
 
 
@@ -233,4 +234,4 @@ def test_migrate_sql_is_what_the_database_takes(server: Project, tmp_path: Path)
 
 def test_migrate_needs_nothing_of_the_embedded_store(project: Project) -> None:
     assert project.run("ls").exit_code == 0
-    assert json.loads(project.run("migrate", "check", "--json").stdout)["revision"] == "0003"
+    assert json.loads(project.run("migrate", "check", "--json").stdout)["revision"] == "0004"

@@ -38,7 +38,8 @@ def test_revisions_known_without_alembic_are_those_in_the_files():
 
 
 def test_tables_known_without_the_models_are_the_models_tables():
-    assert set(schema.TABLES) == set(Base.metadata.tables) == set(initial_sql.TABLES)
+    assert set(schema.TABLES) == set(Base.metadata.tables)
+    assert set(initial_sql.TABLES) | {"session_context", "session_tags"} == set(schema.TABLES)
 
 
 def test_upgrade_of_an_empty_database_tells_what_it_executed_and_the_second_time_nothing(database):
@@ -220,11 +221,11 @@ def test_check_says_what_to_run_when_there_are_no_tables(database):
 
 def test_check_says_which_revision_is_there_and_which_is_needed(database, monkeypatch):
     migrate.upgrade(database)
-    monkeypatch.setattr(migrate, "HEAD", "0004")
-    monkeypatch.setattr(migrate, "REVISIONS", (*schema.REVISIONS, "0004"))
-    with pytest.raises(SchemaOutOfDate, match="is at revision 0003, this version needs 0004"):
+    monkeypatch.setattr(migrate, "HEAD", "9000")
+    monkeypatch.setattr(migrate, "REVISIONS", (*schema.REVISIONS, "9000"))
+    with pytest.raises(SchemaOutOfDate, match=f"is at revision {schema.HEAD}, this version needs 9000"):
         migrate.check(database)
-    assert migrate.pending(database) == ["0004"]
+    assert migrate.pending(database) == ["9000"]
 
 
 @pytest.mark.parametrize("question", [migrate.check, migrate.pending, migrate.upgrade])
@@ -264,12 +265,12 @@ def test_store_that_lost_its_id_is_told(database):
 def test_a_store_of_the_first_revision_keeps_its_rows_on_the_way_up(database):
     """R46: and a worker of the older version could still be in it."""
     migrate.upgrade(database)
-    assert migrate.downgrade(database, "0001") == ["0003", "0002"]
+    assert migrate.downgrade(database, "0001") == ["0004", "0003", "0002"]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO cascade_workers (id, nodename, host, pid) VALUES ('w', 'n', 'h', 7)")
-    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0003"):
+    with pytest.raises(SchemaOutOfDate, match="is at revision 0001, this version needs 0004"):
         migrate.check(database)
-    assert migrate.upgrade(database) == ["0002", "0003"]
+    assert migrate.upgrade(database) == ["0002", "0003", "0004"]
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT id, queues FROM cascade_workers").one() == ("w", None)
 
@@ -277,16 +278,32 @@ def test_a_store_of_the_first_revision_keeps_its_rows_on_the_way_up(database):
 def test_attempts_of_the_second_revision_are_those_of_nobody_late(database):
     """R46, R47: up and down keep what was recorded."""
     migrate.upgrade(database)
-    assert migrate.downgrade(database, "0002") == ["0003"]
+    assert migrate.downgrade(database, "0002") == ["0004", "0003"]
     with database.autocommit() as connection:
         connection.exec_driver_sql("INSERT INTO cascade_sessions (session_id) VALUES ('s')")
         connection.exec_driver_sql(
             "INSERT INTO step_attempts (session_id, step, item, attempt, kind, version)"
             " VALUES ('s', 'a', -1, 1, 'crash', 1)"
         )
-    assert migrate.upgrade(database) == ["0003"]
+    assert migrate.upgrade(database) == ["0003", "0004"]
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT kind, fenced_at FROM step_attempts").one() == ("crash", None)
-    assert migrate.downgrade(database, "0002") == ["0003"]
+    assert migrate.downgrade(database, "0002") == ["0004", "0003"]
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT kind FROM step_attempts").scalar() == "crash"
+
+
+def test_tags_of_older_sessions_can_be_found_after_the_way_up(database):
+    """R46: what is broken among them hides none."""
+    migrate.upgrade(database)
+    assert migrate.downgrade(database, "0003") == ["0004"]
+    with database.autocommit() as connection:
+        for session, tags in (("a", '["red", "big", "red"]'), ("b", None), ("c", "no json"), ("d", '["red", 7]')):
+            connection.execute(
+                sa.text("INSERT INTO cascade_sessions (session_id, tags) VALUES (:session, :tags)"),
+                {"session": session, "tags": tags},
+            )
+    assert migrate.upgrade(database) == ["0004"]
+    with database.read() as connection:
+        found = connection.exec_driver_sql("SELECT session_id, tag FROM session_tags ORDER BY session_id, tag").all()
+    assert [tuple(row) for row in found] == [("a", "big"), ("a", "red"), ("d", "red")]

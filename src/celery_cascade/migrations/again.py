@@ -23,6 +23,18 @@ def drop_column(table: str, name: str) -> None:
         op.drop_column(table, name)
 
 
+def create_table(name: str, *columns: Any, **options: Any) -> None:
+    """Make a table, unless an earlier try has."""
+    if context.is_offline_mode() or not sa.inspect(op.get_bind()).has_table(name):
+        op.create_table(name, *columns, **options)
+
+
+def drop_table(name: str) -> None:
+    """Drop a table with its indexes, unless an earlier try has."""
+    if context.is_offline_mode() or sa.inspect(op.get_bind()).has_table(name):
+        op.drop_table(name)
+
+
 def create_index(name: str, table: str, columns: list[str], **options: Any) -> None:
     """Make an index, unless an earlier try has."""
     if not _has_index(table, name):

@@ -85,6 +85,9 @@ class Session(Base):
         Index("ix_cascade_sessions_created_at", "created_at"),
         Index("ix_cascade_sessions_cascade_id_created_at", "cascade_id", "created_at"),
         Index("ix_cascade_sessions_resource_id_created_at", "resource_id", "created_at"),
+        Index("ix_cascade_sessions_thread_id_created_at", "thread_id", "created_at"),
+        Index("ix_cascade_sessions_conversation_id_turn", "conversation_id", "turn"),
+        Index("ix_cascade_sessions_continues", "continues"),
         MYSQL,
     )
 
@@ -112,6 +115,9 @@ class Session(Base):
     trigger: Mapped[str | None] = mapped_column(String(20))
     nonce: Mapped[str | None] = mapped_column(Identifier(32))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
+    conversation_id: Mapped[str | None] = mapped_column(Identifier(36))  # its first session's id; NULL = its own
+    turn: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))  # its number in the conversation
+    forked_version: Mapped[int | None] = mapped_column(Integer)  # of the origin, up to which it is the same
 
     #: One at most (UNIQUE); a list because S1's readers know it as one.
     session_states: Mapped[list[SessionState]] = relationship(back_populates="session", cascade="all, delete-orphan")
@@ -195,6 +201,7 @@ class SessionState(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
+    context_version: Mapped[int | None] = mapped_column(Integer)  # later deltas are in `session_context` only
 
     session: Mapped[Session] = relationship(back_populates="session_states")
     messages: Mapped[list[SessionMessage]] = relationship(
@@ -316,6 +323,7 @@ class StepAttempt(Base):
     finished_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
     version: Mapped[int] = mapped_column(Integer)
     fenced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # its late end came, and was refused
+    ended_step: Mapped[int | None] = mapped_column(Integer)  # 1: the step failed with it; NULL: of an older worker
 
 
 class SessionMessage(Base):
@@ -339,6 +347,35 @@ class SessionMessage(Base):
     def as_mapping(self) -> dict[str, Any]:
         """The message as it was said: role, content and whatever else it bore."""
         return orm.message_as_mapping(self)
+
+
+class ContextChange(Base):
+    """What one transaction changed in a session's context; append only. All of them, in order, give the context."""
+
+    __tablename__ = "session_context"
+    __table_args__ = (MYSQL,)
+
+    session_id: Mapped[str] = mapped_column(
+        Identifier(36), ForeignKey("cascade_sessions.session_id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    delta: Mapped[str] = mapped_column(LongText)
+    step: Mapped[str | None] = mapped_column(Identifier(50))  # NULL = set from outside
+    actor: Mapped[str | None] = mapped_column(Identifier(255))
+    set_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
+
+
+class SessionTag(Base):
+    """A tag of a session, to find it by; `cascade_sessions.tags` has them in their order."""
+
+    __tablename__ = "session_tags"
+    __table_args__ = (Index("ix_session_tags_tag_created_at", "tag", "created_at"), MYSQL)
+
+    session_id: Mapped[str] = mapped_column(
+        Identifier(36), ForeignKey("cascade_sessions.session_id", ondelete="CASCADE"), primary_key=True
+    )
+    tag: Mapped[str] = mapped_column(Identifier(255), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=utc_now_default())
 
 
 class SessionSignal(Base):
