@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-REVISIONS = ("0001", "0002", "0003", "0004")  #: oldest first; a test compares them with the files in migrations/versions
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+)  #: oldest first; a test compares them with the files in migrations/versions
 HEAD = REVISIONS[-1]
 
 VERSION_TABLE = "cascade_alembic_version"

@@ -105,9 +105,7 @@ def _copy_tags() -> None:
     """The tags that sessions bear already; some of them twice if an earlier try got so far, so those are left out."""
     bind = op.get_bind()
     moment = UtcDateTime()
-    sessions = sa.table(
-        _SESSIONS, sa.column("session_id"), sa.column("tags"), sa.column("created_at", moment)
-    )
+    sessions = sa.table(_SESSIONS, sa.column("session_id"), sa.column("tags"), sa.column("created_at", moment))
     tags = sa.table("session_tags", sa.column("session_id"), sa.column("tag"), sa.column("created_at", moment))
     page = (
         sa.select(sessions.c.session_id, sessions.c.tags, sessions.c.created_at)
