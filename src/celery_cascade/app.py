@@ -162,6 +162,7 @@ class Cascades:
         resource_id: str | None = None,
         idempotency_key: str | None = None,
         expires_in: float | timedelta | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Session:
         """Start a cascade; its definition and inputs are in SQL before this returns, workers do the rest.
 
@@ -177,6 +178,7 @@ class Cascades:
                 session has ended continues it; while that runs, it is a conflict (D12).
             idempotency_key: a second start with the same key is a conflict.
             expires_in: seconds after which it ends as `expired` if it is not done; None = never.
+            context: what `session.context` begins with: variables that its steps and you share. None = {}.
 
         Raises:
             DefinitionError, InputError, TemplateError, SessionConflict, StoreUnavailable, SchemaOutOfDate:
@@ -191,6 +193,7 @@ class Cascades:
             resource_id=resource_id,
             idempotency_key=idempotency_key,
             expires_in=expires_in,
+            context=context,
         )
         return self.start_with(target, inputs, options)
 

@@ -16,7 +16,7 @@ from celery_cascade.persistence import tables
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
 from celery_cascade.persistence.prune_rules import Rules
-from celery_cascade.persistence.rows import StepKey
+from celery_cascade.persistence.rows import NewMessage, StepKey
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
 from contract.kit import BODY, NOON, Kit, worker_row
@@ -334,8 +334,14 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
     "its head": lambda kit: kit.store.head(LIVE_SESSION),
     "its context": lambda kit: kit.store.context(LIVE_SESSION),
     "a write of its context": lambda kit: kit.store.write_context(
-        LIVE_SESSION, version=kit.store.head(LIVE_SESSION)["version"], value={"n": 1}
+        LIVE_SESSION,
+        version=kit.store.head(LIVE_SESSION)["version"],
+        value={"n": 1},
+        delta='[["set",["n"],1]]',
     ),
+    "the history of its context": lambda kit: kit.store.context_changes(LIVE_SESSION),
+    "a message to it": lambda kit: kit.store.say(LIVE_SESSION, NewMessage(role="user", content='"hi"')),
+    "its conversation": lambda kit: kit.store.conversation(LIVE_SESSION),
     "its steps": lambda kit: kit.store.steps(LIVE_SESSION),
     "its attempts": lambda kit: kit.store.attempts(LIVE_SESSION),
     "its actions": lambda kit: kit.store.actions(LIVE_SESSION),

@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from celery_cascade import Session, retry_stale
 from celery_cascade.errors import (
@@ -27,7 +26,6 @@ from celery_cascade.errors import (
     StoreUnavailable,
     UsageError,
 )
-from celery_cascade.persistence import context as context_module
 from sessions.kit import Kit
 from support.cluster import environment
 
@@ -314,31 +312,17 @@ def test_a_write_whose_answer_was_lost_is_not_taken_for_somebody_else_s(kit: Kit
     """Repeating it could count twice, so nothing is guessed."""
     session = kit.start("a")
     ctx = session.context
-    real = context_module._WRITE
-    tries = []
+    transaction = kit.store.database.transaction
 
-    class Lost(OperationalError):
-        def __init__(self) -> None:
-            super().__init__("UPDATE", {}, Exception("server closed the connection"), connection_invalidated=True)
+    def answer_lost(work: Callable[[Any], Any]) -> Any:
+        assert transaction(work)
+        return transaction(work)  # what is done when the connection breaks at the commit
 
-    class Connection:
-        def __init__(self, conn: Any) -> None:
-            self.conn = conn
-
-        def execute(self, *args: Any) -> Any:
-            tries.append(args)
-            found = self.conn.execute(*args)
-            if len(tries) == 1:
-                raise Lost
-            return found
-
-    single = kit.store.database.single
-    monkeypatch.setattr(kit.store.database, "single", lambda work: single(lambda conn: work(Connection(conn))))
+    monkeypatch.setattr(kit.store.database, "transaction", answer_lost)
     with pytest.raises(StoreUnavailable, match="cannot be told"):
         ctx["n"] = 1
-    assert len(tries) == 2
-    assert tries[0][0] is real
     assert session.context == {"n": 1}
+    assert len(session.context_history) == 1
 
 
 # -- values

@@ -15,8 +15,10 @@ from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import ClaimLost
 from celery_cascade.persistence import checkpoint_postgresql
 from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.context import add_change
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.gate import ended_by_me, lock_head, lost
+from celery_cascade.persistence.messages import add_messages
 from celery_cascade.persistence.rows import Checkpoint, Moved, NewStep
 from celery_cascade.persistence.start import insert_steps
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, heads, steps
@@ -53,6 +55,10 @@ def _write(conn: Connection, done: Checkpoint, clock: dict[str, Any]) -> Moved:
         "b_done": int(done.status == "succeeded"),
     }
     conn.execute(_MOVE_HEAD, parameters)
+    if done.context_delta is not None:
+        add_change(conn, done.key.session_id, version, done.context_delta, clock, step=done.key.step)
+    if done.messages:
+        add_messages(conn, done.key.session_id, version, done.messages, clock, step=done.key.step)
     reached(CrashPoint.CHECKPOINT_OPEN, done.key)
     return Moved(
         version=version,

@@ -4,24 +4,27 @@ Each part is conditional on the one before; when the gate (the step, by token) f
 divides by zero, so that nothing of a late writer's half can commit. The parameters are arrays, so that one
 prepared statement serves every shape of cascade. The head is changed before the gate is known, so a zombie's
 `open_steps` is kept from falling below 0: the constraint's error would hide that it lost its claim.
+
+A change of the context and messages are two more parts, in a statement of their own: most checkpoints have neither.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import DateTime, String, bindparam, text
+from sqlalchemy import Connection, DateTime, String, bindparam, select, text
 from sqlalchemy.exc import DataError
 
 from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.gate import lost
 from celery_cascade.persistence.rows import Checkpoint, Moved
+from celery_cascade.persistence.tables import THIS_HEAD, heads
 
 _NOW = "coalesce(CAST(:clock AS timestamptz), statement_timestamp())"
 _LATER = f"{_NOW} + make_interval(secs => CAST(:resend AS double precision))"
 
-_STATEMENT = text(f"""
+_PLAIN = f"""
 WITH head AS (
   UPDATE session_states
      SET version = version + 1, open_steps = greatest(open_steps - CAST(:closed AS integer), 0),
@@ -64,13 +67,38 @@ WITH head AS (
          unnest(CAST(:steps AS varchar[]), CAST(:items AS integer[]), CAST(:statuses AS varchar[]),
                 CAST(:tasks AS varchar[]), CAST(:calls AS text[]), CAST(:reasons AS varchar[]))
            AS n(step, item, status, task, call, reason)
-)
+)"""  # noqa: S608 - made of constants
+#: `seq` counts from what the statement sees when it begins, so messages need the head's lock before it.
+_SHARED = f"""
+, context AS (
+  INSERT INTO session_context (session_id, version, delta, step, set_at)
+  SELECT CAST(:session AS varchar), head.version, CAST(:delta AS text), CAST(:step AS varchar), {_NOW}
+    FROM head, step
+   WHERE CAST(:delta AS text) IS NOT NULL
+), said AS (
+  INSERT INTO session_messages (session_id, seq, role, content, extra, step, created_at, version)
+  SELECT CAST(:session AS varchar), last.seq + m.number, m.role, m.content, m.extra, CAST(:step AS varchar), {_NOW},
+         head.version
+    FROM head, step,
+         (SELECT coalesce(max(seq), 0) AS seq FROM session_messages WHERE session_id = CAST(:session AS varchar)) last,
+         unnest(CAST(:roles AS varchar[]), CAST(:contents AS text[]), CAST(:extras AS text[])) WITH ORDINALITY
+           AS m(role, content, extra, number)
+)"""  # noqa: S608
+_ANSWER = """
 SELECT head.version, head.open_steps, head.halt, 1 / (SELECT count(*) FROM step) AS gate,
        (SELECT array_agg(arrival.step) FROM arrival WHERE arrival.status = 'queued') AS ready
   FROM head
-""").bindparams(  # noqa: S608 - made of constants
-    bindparam("clock", type_=DateTime(timezone=True)), bindparam("output", type_=String())
-)
+"""
+
+
+def _statement(*parts: str) -> Any:
+    clock, output = bindparam("clock", type_=DateTime(timezone=True)), bindparam("output", type_=String())
+    return text("".join(parts)).bindparams(clock, output)
+
+
+_STATEMENT = _statement(_PLAIN, _ANSWER)
+_STATEMENT_SHARED = _statement(_PLAIN, _SHARED, _ANSWER)
+_LOCK = select(heads.c.version).where(THIS_HEAD).with_for_update()
 
 _DIVISION_BY_ZERO = "22012"
 
@@ -102,7 +130,7 @@ def write(db: Database, done: Checkpoint, *, clock: dict[str, Any]) -> Moved:
     }
     reached(CrashPoint.CHECKPOINT_OPEN, done.key)
     try:
-        row = db.single(lambda conn: conn.execute(_STATEMENT, parameters).one_or_none())
+        row = _execute(db, done, parameters)
     except DataError as error:
         if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
             raise
@@ -110,3 +138,21 @@ def write(db: Database, done: Checkpoint, *, clock: dict[str, Any]) -> Moved:
     if row is None:
         raise lost(done.key)
     return Moved(version=row.version, open_steps=row.open_steps, halt=row.halt, ready=tuple(row.ready or ()))
+
+
+def _execute(db: Database, done: Checkpoint, parameters: dict[str, Any]) -> Any:
+    if done.context_delta is None and not done.messages:
+        return db.single(lambda conn: conn.execute(_STATEMENT, parameters).one_or_none())
+    parameters |= {
+        "delta": done.context_delta,
+        "roles": [message.role for message in done.messages],
+        "contents": [message.content for message in done.messages],
+        "extras": [message.extra for message in done.messages],
+    }
+
+    def work(conn: Connection) -> Any:
+        if done.messages:  # a statement that waits for the lock goes on with what it saw before
+            conn.execute(_LOCK, {"b_session": done.key.session_id})
+        return conn.execute(_STATEMENT_SHARED, parameters).one_or_none()
+
+    return db.transaction(work) if done.messages else db.single(work)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     LargeBinary,
+    Text,
     and_,
     bindparam,
     case,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    type_coerce,
     union_all,
     update,
 )
@@ -27,7 +29,18 @@ from celery_cascade.persistence.clock import after, now, seconds_between
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import chunks
 from celery_cascade.persistence.prune_rules import broken
-from celery_cascade.persistence.tables import definitions, heads, meta, queued, running, sessions, steps, workers
+from celery_cascade.persistence.tables import (
+    context_changes,
+    definitions,
+    heads,
+    messages,
+    meta,
+    queued,
+    running,
+    sessions,
+    steps,
+    workers,
+)
 
 _USED = select(sessions.c.session_id).where(sessions.c.definition_digest == definitions.c.digest).exists()
 _OWNS = select(steps.c.session_id).where(steps.c.worker == workers.c.id, or_(running(), queued())).exists()
@@ -115,12 +128,18 @@ def first_time(db: Database, name: str, *, clock: dict[str, Any]) -> bool:
 
 def sizes(db: Database, session_ids: Sequence[str], *, clock: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Session id -> cascade, status, seconds since its end (None: that cannot be read), bytes of its payloads."""
-    in_steps = (
-        select(func.sum(_bytes(db, steps.c.call) + _bytes(db, steps.c.output) + _bytes(db, steps.c.error)))
-        .where(steps.c.session_id == sessions.c.session_id)
-        .scalar_subquery()
+    in_steps = _sum_of(
+        _bytes(db, steps.c.call) + _bytes(db, steps.c.output) + _bytes(db, steps.c.error), steps.c.session_id
+    )
+    in_context = _sum_of(_bytes(db, context_changes.c.delta), context_changes.c.session_id)
+    in_messages = _sum_of(_bytes(db, messages.c.content) + _bytes(db, messages.c.extra), messages.c.session_id)
+    folded = (
+        type_coerce(heads.c.context_variables, Text())
+        if db.family != "postgresql"
+        else cast(heads.c.context_variables, Text())
     )
     own = _bytes(db, sessions.c.input_data) + _bytes(db, heads.c.output) + _bytes(db, heads.c.error)
+    own += _bytes(db, folded) + in_context + in_messages
     ended = func.coalesce(heads.c.finished_at, heads.c.updated_at)
     statement = (
         select(
@@ -128,7 +147,7 @@ def sizes(db: Database, session_ids: Sequence[str], *, clock: dict[str, Any]) ->
             sessions.c.cascade_id,
             heads.c.status,
             seconds_between(db.family, ended, now()).label("seconds"),
-            (own + func.coalesce(in_steps, 0)).label("bytes"),
+            (own + in_steps).label("bytes"),
         )
         .select_from(sessions.join(heads, heads.c.session_id == sessions.c.session_id))
         .where(sessions.c.session_id.in_(bindparam("b_ids", expanding=True)))
@@ -140,6 +159,11 @@ def sizes(db: Database, session_ids: Sequence[str], *, clock: dict[str, Any]) ->
                 seconds = None if row["seconds"] is None else float(row["seconds"])
                 found[row["session_id"]] = dict(row) | {"seconds": seconds, "bytes": int(row["bytes"])}
     return found
+
+
+def _sum_of(sizes: ColumnElement[int], session_id: Any) -> ColumnElement[int]:
+    of_session = select(func.sum(sizes)).where(session_id == sessions.c.session_id)
+    return func.coalesce(of_session.scalar_subquery(), 0)
 
 
 def _bytes(db: Database, column: Any) -> ColumnElement[int]:

@@ -26,7 +26,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym, validates
 from sqlalchemy.sql.elements import ColumnElement
 
-from celery_cascade.persistence import orm
+from celery_cascade.persistence import orm, orm_context
 from celery_cascade.persistence.orm_json import TrackedJson
 from celery_cascade.persistence.types import (
     Identifier,
@@ -472,3 +472,4 @@ class Meta(Base):
 
 
 orm.number_messages(SessionState.messages)
+orm_context.keep_changes(SessionState, ContextChange)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import attributes
 
 from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.checked import as_said
 from celery_cascade.persistence.types import statement_time
 from celery_cascade.states import SessionStatus, can_move
 
@@ -108,8 +109,7 @@ def message_columns(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def message_as_mapping(message: SessionMessage) -> dict[str, Any]:
-    extra = codec.decode(message.extra) if message.extra else {}
-    return {"role": message.role, "content": codec.decode(message.content), **extra}
+    return as_said(message.role, message.content, message.extra)
 
 
 def number_messages(messages: Any) -> None:

@@ -35,7 +35,11 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """Everything that `start` writes about a session besides its steps."""
+    """Everything that `start` writes about a session besides its steps.
+
+    Args:
+        context: the JSON text of the context that it begins with; it becomes the change of version 1. None = {}.
+    """
 
     session_id: str
     cascade_id: str
@@ -61,6 +65,7 @@ class NewSession:
     root_session_id: str | None = None
     depth: int = 0
     expires_in: float | None = None
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,15 @@ class ClaimedStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message of a conversation to be added: JSON text, but for the role. `extra` None = nothing came with it."""
+
+    role: str
+    content: str
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A step that ended well and what follows: one transaction.
 
@@ -109,6 +123,8 @@ class Checkpoint:
         arrivals: join -> how many of its needs ended.
         worker: who queues what follows.
         resend_after: seconds until an unclaimed message is sent again; None = the caller drives it itself.
+        context_delta: what the step has changed in the session's context; None = nothing.
+        messages: what it has said.
     """
 
     key: StepKey
@@ -123,6 +139,8 @@ class Checkpoint:
     arrivals: Mapping[str, int] = field(default_factory=dict)
     worker: str | None = None
     resend_after: float | None = 60.0
+    context_delta: str | None = None
+    messages: Sequence[NewMessage] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.clock import after, now
+from celery_cascade.persistence.context import begin_context
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.persistence.tables import definitions, heads, sessions, steps
@@ -43,6 +44,8 @@ def start_session(
             values |= _WITHOUT_PARENT | {"root_session_id": new.session_id}
         conn.execute(_INSERT_SESSION, values)
         conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
+        if new.context is not None:
+            begin_context(conn, new.session_id, new.context, clock)
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
         reached(CrashPoint.START_OPEN)
 

@@ -16,6 +16,7 @@ from celery_cascade.persistence import (
     leftovers,
     liveness,
     mend,
+    messages,
     orphans,
     recoveries,
     setback,
@@ -37,6 +38,7 @@ from celery_cascade.persistence.rows import (
     Checkpoint,
     ClaimedStep,
     Moved,
+    NewMessage,
     NewSession,
     NewStep,
     Orphan,
@@ -159,7 +161,10 @@ class Store:
 
     def settle(self, session_id: str, *, output: str | None = None, error: str | None = None) -> SessionStatus | None:
         """Write a session's end if nothing of it is left to run; None if it is not there yet."""
-        return head.settle_session(self.database, session_id, output=output, error=error, clock=self._clock)
+        status = head.settle_session(self.database, session_id, output=output, error=error, clock=self._clock)
+        if status is not None:
+            context.fold_context(self.database, session_id, self._clock)
+        return status
 
     def revive(
         self,
@@ -190,11 +195,27 @@ class Store:
     # -- what its steps and its users share
     def context(self, session_id: str) -> tuple[int, dict[str, Any]]:
         """The head's version, and the context as it was then; SessionNotFound."""
-        return context.read_context(self.database, session_id)
+        return context.read_context(self.database, session_id, self._clock)
 
-    def write_context(self, session_id: str, *, version: int, value: dict[str, Any]) -> int:
+    def write_context(
+        self, session_id: str, *, version: int, value: dict[str, Any], delta: str, actor: str | None = None
+    ) -> int:
         """Write the context if the head is still at `version`, else StaleState; returns the new version."""
-        return context.write_context(self.database, session_id, version=version, value=value, clock=self._clock)
+        return context.write_context(
+            self.database, session_id, version=version, value=value, delta=delta, actor=actor, clock=self._clock
+        )
+
+    def context_changes(self, session_id: str) -> list[dict[str, Any]]:
+        """What each change of the context was, when, and whose, oldest first; see `deltas`."""
+        return context.change_rows(self.database, session_id)
+
+    def say(self, session_id: str, said: NewMessage, action: Action | None = None) -> int:
+        """Add a message to the conversation from outside; its number. SessionConflict if the session has ended."""
+        return messages.say(self.database, session_id, said, action, clock=self._clock)
+
+    def conversation(self, session_id: str) -> list[Row]:
+        """The messages of the conversation up to this session's turn, in their order; SessionNotFound."""
+        return messages.conversation(self.database, session_id)
 
     # -- due steps
     def take_due(self, *, worker: str | None, first: float, limit: int = 200) -> list[QueuedStep]:

@@ -12,7 +12,16 @@ from sqlalchemy import Column, Connection, Table, Text, func, select, type_coerc
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.surroundings import lacks_json
-from celery_cascade.persistence.tables import attempts, definitions, heads, messages, sessions, signals, steps
+from celery_cascade.persistence.tables import (
+    attempts,
+    context_changes,
+    definitions,
+    heads,
+    messages,
+    sessions,
+    signals,
+    steps,
+)
 
 #: Rows of a table that are looked at where the database cannot say which text is JSON (PostgreSQL before 16).
 MOST = 20_000
@@ -23,7 +32,8 @@ _JSON: tuple[tuple[Table, Sequence[str], Sequence[str]], ...] = (
     (heads, ("session_id",), ("output", "error", "context_variables", "plan_data")),
     (steps, _STEP, ("call", "output", "error", "context_delta")),
     (attempts, _STEP, ("error",)),
-    (messages, ("session_id",), ("content", "extra")),
+    (messages, _STEP, ("content", "extra")),
+    (context_changes, _STEP, ("delta",)),
     (signals, ("session_id",), ("payload",)),
 )
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from celery_cascade.errors import PayloadTooLarge, StaleState
+from celery_cascade import deltas
+from celery_cascade.errors import StaleState, StoreError
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.checked import context_text
+from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
 from celery_cascade.persistence.tracked import TrackedDict, adopt
+from celery_cascade.sessions.view import iso
 
 
 class Context(TrackedDict):
@@ -16,7 +21,7 @@ class Context(TrackedDict):
 
     A dict. Each change, at any depth, is written at once: `ctx["n"] += 1`, `ctx["a"]["b"].append(1)`,
     `ctx.update(x=1, y=2)` are one write each. In a `with` block all changes are one write at its end, and none if the
-    block raises. A change that leaves the same JSON behind writes nothing.
+    block raises. A change that leaves the same values behind writes nothing.
 
     A write says `WHERE version = …`: it counts only if nobody has changed the session since this object was read, and
     raises the version by one. Steps that end change the session too. Otherwise StaleState, and nothing is written;
@@ -26,6 +31,7 @@ class Context(TrackedDict):
 
     Attributes:
         version: the session's version that these values belong to.
+        actor: who changes it; set it to have that in `session.context_history`. None = not told.
 
     Raises (from every change):
         StaleState: somebody else changed the session.
@@ -39,6 +45,7 @@ class Context(TrackedDict):
         self._limit = limit
         self._blocks = 0
         self._given_up = False
+        self.actor: str | None = None
         self.version, values = store.context(session_id)
         super().__init__(values)
         adopt(self)
@@ -70,19 +77,47 @@ class Context(TrackedDict):
             self._save()
 
     def _save(self) -> None:
-        try:
-            text = codec.encode_limited(self, what=self._what, limit=self._limit)
-        except PayloadTooLarge as error:
-            raise PayloadTooLarge(f"{error.message}; {self._largest()}", hint=error.hint) from None
-        if text != self._stored:
-            self.version = self._store.write_context(self._session_id, version=self.version, value=self)
-            self._stored = text
+        text = context_text(self, self._what, self._limit)
+        if text == self._stored:
+            return
+        value = json.loads(text)
+        delta = deltas.diff(json.loads(self._stored), value)
+        if delta:
+            self.version = self._store.write_context(
+                self._session_id, version=self.version, value=value, delta=deltas.written(delta), actor=self.actor
+            )
+        self._stored = text
 
     @property
     def _what(self) -> str:
         return f"context of session {self._session_id}"
 
-    def _largest(self) -> str:
-        sizes = {key: len(codec.encode(value, what=key)) for key, value in self.items()}
-        key = max(sizes, key=sizes.__getitem__)
-        return f"its largest entry is {key!r} with {sizes[key]:,}"
+
+def history(store: Store, session_id: str) -> list[dict[str, Any]]:
+    """Who changed the context when, oldest first; see `Session.context_history`."""
+    return [_entry(session_id, row) for row in store.context_changes(session_id)]
+
+
+_WORDS = {deltas.SET: "set", deltas.ADD: "added", deltas.DELETE: "removed"}
+
+
+def _entry(session_id: str, row: Row) -> dict[str, Any]:
+    try:
+        changes = [_change(*one) for one in json.loads(row["delta"])]
+    except Exception as error:  # a registered type's decoder may raise anything
+        raise StoreError(
+            f"session {session_id}: the change of its context at version {row['version']} cannot be read: {error}",
+            hint="Look at the store with: cascade doctor",
+        ) from error
+    return {
+        "version": row["version"],
+        "at": iso(row["set_at"]),
+        "step": row["step"],
+        "actor": row["actor"],
+        "changes": changes,
+    }
+
+
+def _change(what: str, path: list[str], value: Any = None) -> dict[str, Any]:
+    found = {"change": _WORDS[what], "path": path}
+    return found if what == deltas.DELETE else found | {"value": codec.from_plain(value)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from celery_cascade.tasks.attempt import NO_ITEM
 from celery_cascade.tasks.current import current_attempt
+from celery_cascade.tasks.sharing import Shared, StepContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,42 @@ class CurrentSession:
     item: int | None
     attempt: int
     idempotency_key: str
+    _shared: Shared = field(repr=False, compare=False)
+
+    @property
+    def context(self) -> StepContext:
+        """The session's variables as they were when this step first asked: a dict to read and to change.
+
+        Changes, at any depth, are written by the step's checkpoint, as one; those of an attempt that fails, is
+        retried, skipped or dies are dropped. Steps that run side by side do not get in each other's way: each writes
+        what it has changed, key by key. Where two change the same key, the one that ends last wins; what both append
+        to a list is all kept, and a counter that both raise counts one of them.
+
+        Values are what the codec keeps: JSON, dates, Decimal, UUID, bytes. What cannot be stored, or is over
+        `cascade_max_payload_bytes`, fails the step at its end, with the path or the largest key.
+
+        Raises:
+            StoreUnavailable: the first look found no store within `cascade_database_patience`.
+        """
+        return self._shared.context
+
+    @property
+    def conversation_history(self) -> list[dict[str, Any]]:
+        """What was said up to now, oldest first, this attempt's own messages included; read anew each time."""
+        return self._shared.history
+
+    def say(self, role: str, content: Any, **extra: Any) -> None:
+        """Add a message to the session's conversation, with the step's checkpoint and not before.
+
+        Args:
+            role: who speaks, such as `assistant`; text of 1 to 50 characters.
+            content: what the codec keeps: text, or a list or mapping of yours.
+            extra: whatever else belongs to it.
+
+        Raises:
+            UsageError, NotSerializable, PayloadTooLarge: it cannot be stored.
+        """
+        self._shared.say(role, content, extra)
 
 
 def current_session() -> CurrentSession | None:
@@ -40,4 +78,5 @@ def current_session() -> CurrentSession | None:
         item=item,
         attempt=ref.attempt,
         idempotency_key=f"{ref.session}:{ref.step}:{item or 0}",
+        _shared=attempt.shared,
     )

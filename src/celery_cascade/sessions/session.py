@@ -19,12 +19,14 @@ from celery_cascade.errors import (
     UsageError,
 )
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.checked import new_message
 from celery_cascade.persistence.doubts import answers
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.answers import NOTHING, answer_from, waiting
 from celery_cascade.sessions.context import Context
+from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.resuming import check_action, resume_one
@@ -32,6 +34,7 @@ from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendRea
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
+from celery_cascade.tasks.sharing import history_of
 from celery_cascade.words import listed
 
 #: Seconds between two looks while `result()` waits: soon at first, then rarely.
@@ -129,6 +132,43 @@ class Session:
                 f"session {self.id}: its context is not assigned as a whole",
                 hint="Assign keys, or: with session.context as ctx: ctx.clear(); ctx.update(…)",
             )
+
+    @property
+    def context_history(self) -> list[dict[str, Any]]:
+        """Who changed the context when, oldest first.
+
+        Each is `{version, at, step, actor, changes}`: `step` is None for what was set from outside, by `actor` if that
+        was told. Of its `changes` each is `{change, path, value}`: the key at `path` was `set` or `removed`, or the
+        value was `added` to the list or mapping there.
+        """
+        return context_history(self._runtime.store, self.id)
+
+    @property
+    def conversation_history(self) -> list[dict[str, Any]]:
+        """What was said up to now, oldest first, with the turns of the conversation that this one continues.
+
+        Each is `{"role": …, "content": …}` and whatever else it was said with.
+        """
+        return history_of(self._runtime.store.conversation(self.id))
+
+    def say(self, role: str, content: Any, *, actor: str | None = None, **extra: Any) -> int:
+        """Add a message to the conversation, from outside of its steps; returns its number.
+
+        Args:
+            role: who speaks, such as `user`; text of 1 to 50 characters.
+            content: what the codec keeps: text, or a list or mapping of yours.
+            actor: who does that; None = not told. Kept in `session_actions`.
+            extra: whatever else belongs to it.
+
+        Raises:
+            SessionConflict: the session is completed, cancelled or expired. A start in its thread goes on from it.
+            UsageError, NotSerializable, PayloadTooLarge: it cannot be stored; nothing was.
+        """
+        action = None if actor is None else Action(action="say", actor=actor)
+        if action is not None:
+            check_action(action)
+        said = new_message(role, content, extra, self._runtime.config.max_payload_bytes)
+        return self._runtime.store.say(self.id, said, action)
 
     def _decoded(self, text: str | None, what: str) -> Any:
         try:

@@ -25,6 +25,7 @@ from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
 from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key
@@ -60,6 +61,7 @@ class StartOptions:
     idempotency_key: str | None = None
     expires_in: float | None = None
     trigger: str = "python"
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +238,8 @@ def _check(options: StartOptions) -> None:
         raise UsageError(f"tags is {tags!r}; it must be a list of texts")
     for tag in tags:
         check_text(tag, "a tag", 255)
+    if options.context is not None and not isinstance(options.context, Mapping):
+        raise UsageError(f"context is {shown(options.context)}; it must be a mapping", hint="For example: {'n': 1}")
     seconds = options.expires_in
     if seconds is None:
         return
@@ -265,6 +269,7 @@ def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, 
         idempotency_key=options.idempotency_key,
         execution_key=None if source.path is None else execution_key([source.path]),
         expires_in=options.expires_in,
+        context=context_text(options.context, "context", runtime.config.max_payload_bytes) if options.context else None,
         **_parentage(runtime),
     )
 

@@ -58,6 +58,7 @@ class Attempt:
     begun: float = 0.0  #: this process's clock before the claim, in seconds
     hard_limit: float | None = None  #: seconds after which Celery kills the pool child
     detail: Any = field(default=None, repr=False)  #: the answering side's own notes
+    shared: Any = field(default=None, repr=False)  #: what the body does to the session's context and conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

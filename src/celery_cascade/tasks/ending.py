@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from celery_cascade import events
@@ -25,7 +26,15 @@ from celery_cascade.tasks.setbacks import after_setback
 from celery_cascade.tasks.settling import settle
 
 
-def end(runtime: Runtime, attempt: Attempt, text: str | None, *, output: Any, skipped: str | None) -> None:
+def end(
+    runtime: Runtime,
+    attempt: Attempt,
+    text: str | None,
+    *,
+    output: Any,
+    skipped: str | None,
+    shared: Mapping[str, Any] | None = None,
+) -> None:
     """Checkpoint a step that ended well and what follows from it, then publish.
 
     Args:
@@ -34,6 +43,7 @@ def end(runtime: Runtime, attempt: Attempt, text: str | None, *, output: Any, sk
         text: the output as it is stored; None = none.
         output: the same, decoded again: what the next steps get.
         skipped: why it did not run; None = it did.
+        shared: fields of the `Checkpoint`: what it has changed in the context and what it has said.
 
     Raises:
         ClaimLost: the step belongs to another worker by now.
@@ -45,6 +55,8 @@ def end(runtime: Runtime, attempt: Attempt, text: str | None, *, output: Any, sk
         seconds=None,
         what="checkpoint",
     )
+    if shared:
+        done = replace(done, **shared)
     moved = _written(runtime, attempt, lambda: runtime.store.checkpoint(done))
     reached(CrashPoint.CHECKPOINTED, ref)
     if done.arrivals:

@@ -19,6 +19,7 @@ from celery_cascade.tasks.ending import end, set_back
 from celery_cascade.tasks.giving_back import give_back_attempt
 from celery_cascade.tasks.problems import error_text
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.sharing import Shared
 
 logger = logging.getLogger("celery_cascade")
 
@@ -48,6 +49,7 @@ class Runner:
         if attempt is not None:
             attempt.begun = began
             attempt.hard_limit = _hard_limit(request, self._runtime.app)
+            attempt.shared = Shared(self._runtime, ref.session)
         return attempt
 
     def succeed(self, attempt: Attempt, value: Any) -> None:
@@ -55,11 +57,12 @@ class Runner:
         try:
             text = encoded(self._runtime, value, f"output of step {attempt.ref.step!r}")
             output = codec.decode(text)
+            shared = attempt.shared.changes()
         except (NotSerializable, PayloadTooLarge, StoreError) as error:
             set_back(self._runtime, attempt, "failure", error, delay=None, failures=1)
             raise
         try:
-            end(self._runtime, attempt, text, output=output, skipped=None)
+            end(self._runtime, attempt, text, output=output, skipped=None, shared=shared)
         except PayloadTooLarge as error:  # by the database server's own limit
             set_back(self._runtime, attempt, "failure", error, delay=None, failures=1)
             raise
