@@ -1,4 +1,4 @@
-"""What a session's context went through, and what was said in it: every change once, in the transaction it belongs to."""
+"""A session's context and what was said in it: each change once, in the transaction that it belongs to."""
 
 from __future__ import annotations
 
