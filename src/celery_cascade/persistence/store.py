@@ -17,6 +17,7 @@ from celery_cascade.persistence import (
     liveness,
     mend,
     orphans,
+    past,
     recoveries,
     setback,
     start,
@@ -331,6 +332,10 @@ class Store:
     def actions(self, session_id: str) -> list[Row]:
         """What operators did to a session."""
         return views.action_rows(self.database, session_id)
+
+    def past(self, session_id: str) -> past.Past:
+        """Every row of a session, to tell what it was at any version; SessionNotFound."""
+        return past.past_of(self.database, session_id)
 
     def outputs(self, session_id: str, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
         """Status and output text of these steps."""
