@@ -54,6 +54,16 @@ class Halt(StrEnum):
         return list(Halt).index(self)
 
 
+def stronger(halt: Halt, reason: str | None, asked: Halt | None, asked_reason: str | None) -> bool:
+    """Whether a halt for this reason takes the place of the one that was asked for before."""
+    if asked is None:
+        return True
+    if halt is Halt.SUSPENDED and asked is Halt.SUSPENDED:
+        order = [str(member) for member in SuspendReason]
+        return reason in order and (asked_reason not in order or order.index(reason) < order.index(asked_reason))
+    return halt.rank > asked.rank
+
+
 class StepStatus(StrEnum):
     """Where one step, or one item of a mapped step, stands."""
 

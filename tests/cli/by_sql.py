@@ -31,7 +31,9 @@ WHERE p.session_id = ?
 ORDER BY p.step, p.item
 """
 ACTIONS = """
-SELECT action, actor, reason, done_at, version, detail FROM session_actions WHERE session_id = ? ORDER BY version
+SELECT action, actor, reason, done_at, version, detail FROM session_actions WHERE session_id = ?
+AND action NOT IN ('suspended', 'failed', 'cancelled', 'expired', 'completed', 'parked', 'resumed', 'mended')
+ORDER BY version
 """
 
 ATTEMPTS = """

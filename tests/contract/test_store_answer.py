@@ -284,7 +284,7 @@ def test_an_answer_whose_commit_was_not_heard_of_is_recognised(kit: Kit, make: A
         found = answer(kit, given)
     assert len(lost) == 1
     assert [step.key.step for step in found.queued] == ["d" if make is done else "a"]
-    assert kit.column(tables.actions.c.id) == [given.nonce]
+    assert [row["id"] for row in kit.store.actions(session)] == [given.nonce]
     assert kit.head(session)["status"] == "active"
     kit.check(session)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.doubts import ANSWERED, refuse_doubts
+from celery_cascade.persistence.notes import ENGINE, Note, note, note_completion
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
 from celery_cascade.persistence.threads import keep_thread
 from celery_cascade.persistence.views import not_found_on
-from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
+from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, stronger
 
 _LOCK = (
     select(heads.c.status, heads.c.status_reason, heads.c.halt, heads.c.version, heads.c.open_steps)
@@ -36,8 +38,6 @@ class Action:
     detail: str | None = None
 
 
-#: Who asks where no person does.
-ENGINE = "celery_cascade"
 _ENGINE_ASKS = {
     Halt.SUSPENDED: "suspend",
     Halt.FAILED: "fail",
@@ -108,7 +108,7 @@ def halt_session(
             return status
         values: dict[str, Any] = {}
         asked = Halt(head.halt) if head.halt else None
-        if asked is None or _stronger(halt, reason, asked, head.status_reason):
+        if stronger(halt, reason, asked, head.status_reason):
             values = {"halt": halt.value, "status_reason": reason}
         parked = park_queued(conn, session_id, head.version + 1)
         if values or parked or action is not None:
@@ -118,13 +118,6 @@ def halt_session(
         return status
 
     return db.transaction(work)
-
-
-def _stronger(halt: Halt, reason: str | None, asked: Halt, asked_reason: str | None) -> bool:
-    if halt is Halt.SUSPENDED and asked is Halt.SUSPENDED:
-        order = [str(member) for member in SuspendReason]
-        return reason in order and (asked_reason not in order or order.index(reason) < order.index(asked_reason))
-    return halt.rank > asked.rank
 
 
 _UNSTARTED = and_(steps.c.session_id == bindparam("b_session"), steps.c.status.in_(["pending", "queued", "waiting"]))
@@ -186,7 +179,9 @@ def _complete(
         return None  # without an output: the last step ended after the caller had looked
     end = SessionStatus.COMPLETED if error is None else SessionStatus.FAILED
     values = {"status": end.value, "halt": null(), "status_reason": null(), "output": output, "error": error}
-    move(conn, session_id, head, clock, **values, finished_at=now())
+    version = move(conn, session_id, head, clock, **values, finished_at=now())
+    if error is not None:
+        note(conn, session_id, Note.FAILED, version, clock, detail=error)
     reached(CrashPoint.END_OPEN)
     return end
 
@@ -200,7 +195,8 @@ def _end_halted(conn: Connection, session_id: str, head: Any, clock: dict[str, A
         values["open_steps"] = 0
     if end in FINAL_SESSION:
         values["finished_at"] = now()
-    move(conn, session_id, head, clock, **values)
+    version = move(conn, session_id, head, clock, **values)
+    note(conn, session_id, Note(end.value), version, clock, reason=head.status_reason)
     reached(CrashPoint.END_OPEN)
     return end
 
@@ -239,6 +235,8 @@ def revive_session(
             return status, []
         refuse_doubts(conn, session_id)
         version, queued = set_going(conn, session_id, head, worker=worker, resend_after=resend_after, clock=clock)
+        if action is None:
+            note(conn, session_id, Note.RESUMED, version, clock)
         record(conn, session_id, action, version, clock)
         reached(CrashPoint.REVIVE_OPEN)
         return status, queued
@@ -331,7 +329,7 @@ def _requeue(resend_after: float | None) -> tuple[dict[str, Any], dict[str, Any]
     return values | {"wake_at": after("b_resend")}, {"b_resend": resend_after}
 
 
-_PINNED = select(heads.c.pinned, heads.c.version).where(THIS_HEAD).with_for_update()
+_PINNED = select(heads.c.pinned, heads.c.version, heads.c.status).where(THIS_HEAD).with_for_update()
 
 
 def pin_session(db: Database, session_id: str, pinned: bool, action: Action | None, *, clock: dict[str, Any]) -> bool:
@@ -343,7 +341,9 @@ def pin_session(db: Database, session_id: str, pinned: bool, action: Action | No
             raise not_found_on(conn, db, session_id)
         if bool(head.pinned) == pinned:
             return False
-        record(conn, session_id, action, move(conn, session_id, head, clock, pinned=int(pinned)), clock)
+        note_completion(conn, session_id, head, clock)
+        asks = action or Action(action="keep" if pinned else "unkeep", actor=ENGINE)
+        record(conn, session_id, asks, move(conn, session_id, head, clock, pinned=int(pinned)), clock)
         return True
 
     return db.transaction(work)
@@ -403,12 +403,15 @@ def park_orphan(
         values: dict[str, Any] = {}
         if reason is not None:
             asked = Halt(head.halt) if head.halt else None
-            if asked is None or _stronger(Halt.SUSPENDED, reason, asked, head.status_reason):
+            if stronger(Halt.SUSPENDED, reason, asked, head.status_reason):
                 values = {"halt": Halt.SUSPENDED.value, "status_reason": reason.value}
             if asked is None and error is not None:
                 values["error"] = error
             park_queued(conn, key.session_id, version)
         move(conn, key.session_id, head, clock, **values)
+        if reason is not None:
+            of_step = json.dumps({"step": key.step, "item": key.item})
+            note(conn, key.session_id, Note.PARKED, version, clock, reason=reason.value, detail=of_step)
         reached(CrashPoint.PARK_OPEN, key)
         return True
 

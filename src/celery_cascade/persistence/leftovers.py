@@ -28,6 +28,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from celery_cascade.persistence.clock import after, now, seconds_between
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import chunks
+from celery_cascade.persistence.notes import Note, note, note_completion
 from celery_cascade.persistence.prune_rules import broken
 from celery_cascade.persistence.tables import (
     context_changes,
@@ -90,20 +91,13 @@ def mend_times(db: Database, *, limit: int, clock: dict[str, Any]) -> list[str]:
         ids = sorted(set(conn.execute(found, clock).scalars()))
     if not ids:
         return []
-    mended = (
-        update(heads)
-        .where(heads.c.session_id.in_(bindparam("b_ids", expanding=True)), heads.c.status != "active")
-        .values(
-            finished_at=_mended(heads.c.finished_at),
-            created_at=_mended(heads.c.created_at),
-            updated_at=now(),
-            version=heads.c.version + 1,
-        )
-    )
-
     def work(conn: Connection) -> None:
         for some in chunks(ids):
-            conn.execute(mended, clock | {"b_ids": some})
+            rows = conn.execute(_STOPPED, {"b_ids": some}).all()
+            conn.execute(_MEND, clock | {"b_ids": [row.session_id for row in rows]})
+            for row in rows:
+                note_completion(conn, row.session_id, row, clock)  # at the mended moment
+                note(conn, row.session_id, Note.MENDED, row.version + 1, clock)
 
     db.transaction(work)
     return ids
@@ -111,6 +105,21 @@ def mend_times(db: Database, *, limit: int, clock: dict[str, Any]) -> list[str]:
 
 def _mended(moment: Any) -> ColumnElement[Any]:
     return case((broken(moment), now()), else_=moment)  # NULL is neither before nor after anything, and stays
+
+
+_OF_THESE = and_(heads.c.session_id.in_(bindparam("b_ids", expanding=True)), heads.c.status != "active")
+#: Without their times, which may be what cannot be read.
+_STOPPED = select(heads.c.session_id, heads.c.status, heads.c.version).where(_OF_THESE).with_for_update()
+_MEND = (
+    update(heads)
+    .where(_OF_THESE)
+    .values(
+        finished_at=_mended(heads.c.finished_at),
+        created_at=_mended(heads.c.created_at),
+        updated_at=now(),
+        version=heads.c.version + 1,
+    )
+)
 
 
 def first_time(db: Database, name: str, *, clock: dict[str, Any]) -> bool:

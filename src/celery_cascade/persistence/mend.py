@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, insert, select
 
 from celery_cascade.persistence.clock import now
 from celery_cascade.persistence.database import Database
-from celery_cascade.persistence.tables import heads, sessions, steps
+from celery_cascade.persistence.notes import Note, note
+from celery_cascade.persistence.tables import actions, attempts, context_changes, heads, messages, sessions, steps
 from celery_cascade.states import SessionStatus, SuspendReason
 
 
@@ -38,7 +39,6 @@ def add_head(db: Database, session_id: str, *, total: int, closed: int, done: in
         closed: how many of them are final.
         done: how many were checkpointed.
     """
-    version = select(func.coalesce(func.max(steps.c.version), 0) + 1).where(steps.c.session_id == session_id)
     statement = insert(heads).values(
         id=session_id,
         session_id=session_id,
@@ -50,6 +50,18 @@ def add_head(db: Database, session_id: str, *, total: int, closed: int, done: in
         current_step=done,
         current_phase="init",
         updated_at=now(),
-        version=version.scalar_subquery(),
     )
-    db.single(lambda conn: conn.execute(statement, clock))
+
+    def work(conn: Connection) -> None:
+        version = 1 + max(conn.execute(_latest(table), {"b_session": session_id}).scalar() or 0 for table in _BEARERS)
+        conn.execute(statement, clock | {"version": version})
+        note(conn, session_id, Note.SUSPENDED, version, clock, reason=SuspendReason.IN_DOUBT.value)
+
+    db.transaction(work)
+
+
+_BEARERS = (steps, attempts, actions, messages, context_changes)
+
+
+def _latest(table: Table) -> Select[Any]:
+    return select(func.max(table.c.version)).where(table.c.session_id == bindparam("b_session"))

@@ -85,6 +85,7 @@ def note_attempt(conn: Connection, what: Setback, running: Any, version: int, cl
         "worker": running.worker,
         "started_at": running.started_at,
         "version": version,
+        "ended_step": int(what.delay is None),
     }
     conn.execute(_NOTE, clock | values)
 

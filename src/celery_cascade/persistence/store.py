@@ -18,6 +18,7 @@ from celery_cascade.persistence import (
     mend,
     messages,
     orphans,
+    past,
     recoveries,
     setback,
     start,
@@ -352,6 +353,10 @@ class Store:
     def actions(self, session_id: str) -> list[Row]:
         """What operators did to a session."""
         return views.action_rows(self.database, session_id)
+
+    def past(self, session_id: str) -> past.Past:
+        """Every row of a session, to tell what it was at any version; SessionNotFound."""
+        return past.past_of(self.database, session_id)
 
     def outputs(self, session_id: str, names: Collection[str]) -> dict[str, tuple[str, str | None]]:
         """Status and output text of these steps."""

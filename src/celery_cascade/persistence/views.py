@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, func, literal, or_, select, 
 from celery_cascade.errors import SessionNotFound, StoreError
 from celery_cascade.persistence.clock import now
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.notes import Note
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.tables import actions, attempts, definitions, heads, sessions, steps, workers
 
@@ -190,8 +191,23 @@ def attempt_rows(db: Database, session_id: str) -> list[Row]:
 
 
 def action_rows(db: Database, session_id: str) -> list[Row]:
-    """What operators did to a session, oldest first."""
-    statement = select(actions).where(actions.c.session_id == bindparam("b_session")).order_by(actions.c.version)
+    """What was asked of a session, mostly by operators, oldest first."""
+    return _actions(db, _ACTIONS.where(actions.c.action.not_in([word.value for word in Note])), session_id)
+
+
+def noted_rows(db: Database, session_id: str) -> list[Row]:
+    """The same, with what the engine noted itself; see `notes`."""
+    return _actions(db, _ACTIONS, session_id)
+
+
+_ACTIONS = (
+    select(actions)
+    .where(actions.c.session_id == bindparam("b_session"))
+    .order_by(actions.c.version, actions.c.done_at, actions.c.id)
+)
+
+
+def _actions(db: Database, statement: Any, session_id: str) -> list[Row]:
     with db.read() as conn:
         return list(conn.execute(statement, {"b_session": session_id}).mappings())
 
