@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from celery_cascade.definition.policies import step_policy
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
 from celery_cascade.persistence.orm_session import StoreSession, db_session
-from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.sessions import capture
-from celery_cascade.sessions.ids import check_text, look_up_id, words_of
+from celery_cascade.sessions.finding import Moment, session_filter
+from celery_cascade.sessions.ids import look_up_id
+from celery_cascade.sessions.page import Page
 from celery_cascade.sessions.plain import start_plain, store_usable
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
-from celery_cascade.states import STATUS_ALIASES, SessionStatus
 from celery_cascade.tasks import jobs, propagate, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
@@ -247,34 +247,63 @@ class Cascades:
         *,
         status: str | Sequence[str] | None = None,
         cascade: str | None = None,
+        step: str | None = None,
+        tag: str | Sequence[str] | None = None,
         mode: str | None = None,
+        thread_id: str | None = None,
         resource_id: str | None = None,
-        since: datetime | None = None,
+        parent: str | None = None,
+        root: str | None = None,
+        forked_from: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        inputs: str | Mapping[str, Any] | None = None,
+        error: str | None = None,
         limit: int = 50,
-    ) -> Iterator[Session]:
-        """Sessions, newest first.
+        cursor: str | None = None,
+    ) -> Page:
+        """Sessions, newest first: a page that is iterated; see `Page` for counts and summaries.
+
+        Everything that is given must hold. A list with its own index stays fast at millions of sessions; `inputs` and
+        `error` read the rows that the others leave, from the newest on, so narrow those with `since` or `cascade`.
 
         Args:
             status: one or several statuses; words of other systems are understood (D2).
-            since: started at or after this moment (aware).
+            cascade: of this cascade.
+            step: standing at this step: it is queued, runs, waits, is parked or has failed there.
+            tag: with this tag, or with all of these.
+            mode: of this mode.
+            thread_id, resource_id: of this thread, of this resource.
+            parent, root: children of this session; the whole tree of this session.
+            forked_from: forks and reruns of this session.
+            since, until: begun at or after, and before this moment: aware, or a timedelta = so long ago.
+            inputs: inputs that contain this text by the letter, or the input `key=value`; a mapping: just these inputs.
+            error: whose error contains this text by the letter.
             limit: at most so many.
+            cursor: the `next_cursor` of the page before, for the same filters.
+
+        Raises:
+            UsageError: a value cannot be what it is given for.
         """
-        words = words_of(status, "status")
-        for name, value in (("cascade", cascade), ("mode", mode), ("resource_id", resource_id)):
-            check_text(value, name, 255)
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise UsageError(f"limit is {limit!r}; it must be a whole number, 0 or more")
-        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
-            raise UsageError(f"since is {since!r}; it must bear its time zone", hint="For example: datetime.now(UTC)")
-        wanted = SessionFilter(
-            status=None if words is None else [status_word(word) for word in words],
+        wanted = session_filter(
+            status=status,
             cascade=cascade,
+            step=step,
+            tag=tag,
             mode=mode,
+            thread_id=thread_id,
             resource_id=resource_id,
+            parent=parent,
+            root=root,
+            forked_from=forked_from,
             since=since,
+            until=until,
+            inputs=inputs,
+            error=error,
             limit=limit,
+            cursor=cursor,
         )
-        return iter([Session(self.runtime, row["session_id"]) for row in self.runtime.store.sessions(wanted)])
+        return Page(self.runtime, wanted)
 
     def db_session(self) -> StoreSession:
         """A new SQLAlchemy session on the store, for the ORM classes of `celery_cascade.persistence.models`.
@@ -344,17 +373,6 @@ def check_app(app: Any) -> Celery:
             f"{shown(app)} is no Celery app", hint="Such as: app = Celery('proj'); cascades = Cascades(app)"
         )
     return app
-
-
-def status_word(word: str) -> str:
-    """A session status by our word or another system's. Raises UsageError with the words there are."""
-    if word in STATUS_ALIASES:
-        return STATUS_ALIASES[word].value
-    try:
-        return SessionStatus(word).value
-    except ValueError:
-        words = ", ".join(member.value for member in SessionStatus)
-        raise UsageError(f"{word!r} is no session status", hint=f"One of: {words}") from None
 
 
 def run_cascade(

@@ -43,9 +43,9 @@ def test_ls_in_json_has_these_keys_and_no_payloads(project: Project) -> None:
     """R146: a list never loads them."""
     project.ended()
     found = project.json("ls")
-    assert set(found) == {"schema", "sessions", "count"}
+    assert set(found) == {"schema", "sessions", "count", "total_sessions", "total_exact", "next_cursor"}
     assert (found["schema"], found["count"]) == ("cascade/1", 1)
-    assert set(found["sessions"][0]) == SUMMARY
+    assert set(found["sessions"][0]) == SUMMARY | {"topic", "is_zombie"}
 
 
 def test_ls_of_an_empty_store_says_so_in_words(project: Project) -> None:
@@ -87,7 +87,9 @@ def test_ls_refuses_a_status_that_is_none_and_names_those_there_are(project: Pro
 def test_ls_says_when_it_does_not_show_all(project: Project) -> None:
     for _ in range(3):
         project.started()
-    assert "2 of 3 sessions are shown" in project.run("ls", "--limit", "2").stderr
+    said = project.run("ls", "--limit", "2").stderr
+    assert "2 of 3 sessions are shown" in said
+    assert len(project.run("ls", "--limit", "2", *said.split("The next page: ")[1].split()).stdout.splitlines()) == 2
 
 
 def test_a_session_that_nobody_runs_never_looks_just_active(project: Project) -> None:

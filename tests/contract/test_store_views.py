@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from celery_cascade.errors import SessionNotFound
+from celery_cascade.persistence import tables
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
 from contract.kit import BODY, NOON, Kit, joins, queued
@@ -63,6 +66,181 @@ def test_each_filter_finds_what_it_says(kit: Kit, wanted: dict[str, Any], expect
     assert kit.store.count(SessionFilter(**wanted)) == len(expected)
 
 
+def test_a_tag_finds_its_sessions(kit: Kit) -> None:
+    """Several tags: those that bear all of them. The list of tags itself keeps its order."""
+    kit.start(session_id="one", tags='["Night","night","a%"]')
+    kit.start(session_id="two", tags='["night"]')
+    kit.start(session_id="none", tags="[]")
+    kit.clock.forward(1)
+    kit.start(session_id="three", tags='["night","a%"]', cascade_id="etl")
+
+    assert listed(kit, tags=["night"]) == ["three", "two", "one"]
+    assert listed(kit, tags=["night", "a%"]) == ["three", "one"]
+    assert listed(kit, tags=["Night"]) == ["one"]
+    assert listed(kit, tags=["night"], cascade="etl") == ["three"]
+    assert listed(kit, tags=["a"]) == []
+    assert kit.store.count(SessionFilter(tags=["night", "a%"])) == 2
+    assert kit.store.session("one")["tags"] == '["Night","night","a%"]'
+
+
+def test_tags_go_with_their_session(kit: Kit) -> None:
+    session = kit.start(tags='["x"]')
+    kit.store.delete_session(session)
+    assert kit.column(tables.tags.c.tag) == []
+
+
+@pytest.mark.parametrize("field", ["thread_id", "resource_id", "execution_key"])
+def test_what_a_session_belongs_to_finds_it(kit: Kit, field: str) -> None:
+    for session, value in (("one", "x"), ("two", "X"), ("three", None)):
+        kit.start(session_id=session, **{field: value})
+    assert listed(kit, **{field: "x"}) == ["one"]
+    assert listed(kit, **{field: "y"}) == []
+
+
+def test_a_family_is_found_by_its_parent_and_by_its_root(kit: Kit) -> None:
+    """R129: also together with a state."""
+    kit.start(session_id="root")
+    for session, parent in (("child", "root"), ("grandchild", "child")):
+        kit.clock.forward(1)
+        kit.start(session_id=session, parent_session_id=parent, parent_step="a", root_session_id="root", depth=1)
+    kit.start(session_id="other")
+    assert listed(kit, parent="root") == ["child"]
+    assert listed(kit, root="root") == ["grandchild", "child", "root"]
+    assert listed(kit, root="root", status=["failed"]) == []
+    assert listed(kit, root="root", status=["active"], limit=1) == ["grandchild"]
+
+
+def test_forks_are_found_by_their_origin(kit: Kit) -> None:
+    kit.start(session_id="origin")
+    fork = kit.start()
+    change = update(tables.sessions).where(tables.sessions.c.session_id == fork).values(forked_from="origin")
+    kit.database.transaction(lambda conn: conn.execute(change))
+    assert listed(kit, forked_from="origin") == [fork]
+
+
+def test_a_step_finds_the_sessions_that_stand_there(kit: Kit) -> None:
+    """Queued, running, parked by a suspension, failed for good: not where a step has ended well or is to come."""
+    for session in ("queued", "running", "parked", "failed", "beyond", "ended", "cancelled"):
+        kit.start(queued("a"), session_id=session, total=2)
+        kit.clock.forward(1)
+    kit.start([*queued("b"), *joins(a=1)], session_id="before")
+    kit.claim("running")
+    kit.store.halt("parked", Halt.SUSPENDED, "operator")
+    kit.store.settle("parked")
+    kit.fail(kit.claim("failed"))
+    kit.store.settle("failed")
+    kit.run("beyond", "a", "b")
+    kit.run("ended", "a", "b")
+    kit.run("ended", "b")
+    kit.complete("ended")
+    kit.store.halt("cancelled", Halt.CANCELLED, None)
+    kit.store.settle("cancelled")
+
+    assert listed(kit, step="a") == ["failed", "parked", "running", "queued"]
+    assert listed(kit, step="a", status=["failed"]) == ["failed"]
+    assert listed(kit, step="b") == ["before", "beyond"]
+    assert listed(kit, step="A") == []
+
+
+def test_a_time_has_a_beginning_and_an_end(kit: Kit) -> None:
+    """The beginning is in it, the end is not; also in a list of states, of tags, and of both."""
+    for number in range(4):
+        kit.start(session_id=str(number), tags='["x"]')
+        kit.clock.forward(10)
+    span: dict[str, Any] = {"since": NOON + timedelta(seconds=10), "until": NOON + timedelta(seconds=30)}
+    for more in ({}, {"status": ["active", "failed"]}, {"tags": ["x"]}, {"tags": ["x"], "status": ["active"]}):
+        assert listed(kit, **span, **more) == ["2", "1"]
+
+
+def test_inputs_are_searched_by_the_letter(kit: Kit) -> None:
+    """R29: whatever stands in the text is a letter of it, and case counts."""
+    texts = {"one": '{"n":7,"word":"50% off"}', "two": '{"n":70,"word":"50_ OFF"}', "three": '{"n":7}'}
+    for session, text in texts.items():
+        kit.start(session_id=session, input_data=text, cascade_id="etl" if session == "three" else "order")
+        kit.clock.forward(1)
+    assert listed(kit, inputs=[["50%"]]) == ["one"]
+    assert listed(kit, inputs=[["50_"]]) == ["two"]
+    assert listed(kit, inputs=[["off"]]) == ["one"]
+    assert listed(kit, inputs=[['"n":7,', '"n":7}']]) == ["three", "one"]
+    assert listed(kit, inputs=[['"n":7,', '"n":7}'], ["off"]]) == ["one"]
+    assert listed(kit, inputs=[["' OR 1=1 --"]]) == []
+    assert listed(kit, inputs=[['"n":7,', '"n":7}']], cascade="order") == ["one"]
+
+
+def test_errors_are_searched_by_the_letter(kit: Kit) -> None:
+    for session, text in (("one", "no 100% stock"), ("two", "No stock")):
+        kit.start(session_id=session)
+        kit.fail(kit.claim(session), error=json.dumps({"message": text}))
+        kit.store.settle(session)
+        kit.clock.forward(1)
+    kit.start()
+    assert listed(kit, error="stock") == ["two", "one"]
+    assert listed(kit, error="100%") == ["one"]
+    assert listed(kit, error="stock", status=["active"]) == []
+
+
+def test_counting_ends_where_it_is_told(kit: Kit) -> None:
+    """D6."""
+    for number in range(5):
+        kit.start(session_id=str(number), tags='["x"]')
+    for wanted in (SessionFilter(), SessionFilter(tags=["x"]), SessionFilter(status=["active", "failed"])):
+        assert [kit.store.count(wanted, most) for most in (None, 3, 4, 5, 9)] == [5, 4, 5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"cascade": "order"},
+        {"status": ["active", "suspended", "failed"]},
+        {"tags": ["x"]},
+        {"mode": "cascade"},
+        {"root": "s00"},
+        {"thread_id": "t"},
+        {"prefix": "s"},
+    ],
+    ids=str,
+)
+def test_every_list_is_walked_without_gap_or_double(kit: Kit, more: dict[str, Any]) -> None:
+    """Also where many begin in one moment, and while what is walked changes its state."""
+    for number in range(23):
+        kit.start(session_id=f"s{number:02}", tags='["x"]', root_session_id="s00", thread_id="t")
+        if number % 5 == 0:
+            kit.clock.forward(1)
+    kit.store.halt("s03", Halt.SUSPENDED, "operator")
+    kit.store.settle("s03")
+    found = []
+    for number, row in enumerate(kit.store.all_sessions(SessionFilter(**more, limit=2), 4)):
+        found.append(row["session_id"])
+        if number == 9:
+            kit.store.halt(row["session_id"], Halt.CANCELLED, None)
+            kit.store.settle(row["session_id"])
+
+    assert sorted(found) == [f"s{number:02}" for number in range(23)]
+    created = [kit.store.session(session)["created_at"] for session in found]
+    assert created == sorted(created, reverse=True)
+
+
+def test_a_session_whose_head_was_written_later_is_listed_once(kit: Kit) -> None:
+    """The two moments of a start are never quite the same, and an ORM user's may be far apart."""
+    for number in range(6):
+        kit.start(session_id=f"s{number}")
+        kit.clock.forward(1)
+    late = update(tables.heads).where(tables.heads.c.session_id == "s2").values(created_at=NOON + timedelta(hours=3))
+    kit.database.transaction(lambda conn: conn.execute(late))
+    found = [row["session_id"] for row in kit.store.all_sessions(SessionFilter(status=["active"]), 2)]
+    assert sorted(found) == [f"s{number}" for number in range(6)]
+    assert listed(kit, status=["active"], until=NOON + timedelta(seconds=4)) == ["s2", "s3", "s1", "s0"]
+
+
+def test_topics_are_read_from_the_beginning_of_the_inputs(kit: Kit) -> None:
+    kit.start(session_id="one", input_data='{"n":[1,{"topic":"inner"}],"topic":"Ships \\"x\\""}')
+    kit.start(session_id="two", input_data='{"n":{"topic":"inner"}}')
+    kit.start(session_id="three", input_data=json.dumps({"text": "x" * 5000, "topic": "late"}))
+    assert kit.store.topics(["one", "two", "three", "nobody"]) == {"one": 'Ships "x"'}
+    assert kit.store.topics([]) == {}
+
+
 def test_a_cursor_goes_through_all_without_gap_or_double(kit: Kit) -> None:
     """Also where many begin in one moment."""
     expected = []
@@ -73,7 +251,7 @@ def test_a_cursor_goes_through_all_without_gap_or_double(kit: Kit) -> None:
     found, before = [], None
     while page := kit.store.sessions(SessionFilter(limit=4, before=before)):
         found += [row["session_id"] for row in page]
-        before = (page[-1]["created_at"], page[-1]["session_id"])
+        before = (page[-1]["listed_at"], page[-1]["listed_id"])
 
     assert sorted(found) == sorted(expected)
     assert found == sorted(found, key=lambda session: (kit.store.session(session)["created_at"], session), reverse=True)

@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import click
 
 from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.lacking import Lacking
-from celery_cascade.cli.living import Attendance
-from celery_cascade.cli.options import Verb, json_option, status_option
+from celery_cascade.cli.living import nobody
+from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.tables import table
 from celery_cascade.cli.words import is_json, local, out_json, printable, say, took
-from celery_cascade.persistence.rows import Row
-from celery_cascade.persistence.views import SessionFilter
-from celery_cascade.sessions.view import summary
+from celery_cascade.persistence.finding import SessionFilter
+from celery_cascade.sessions.cursor import place_in
+from celery_cascade.sessions.page import Page
+from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("SESSION", "CASCADE", "NAME", "STATUS", "DONE", "PHASE", "STARTED", "TOOK")
 
 
-@click.command(cls=Verb, example=("celery -A proj cascade ls --status failed --cascade order",))
-@status_option("Only these: active, suspended, completed, failed, cancelled, expired; may be given several times.")
-@click.option("--cascade", "cascade_id", metavar="NAME", help="Only sessions of this cascade.")
+@click.command(
+    cls=Verb,
+    example=(
+        "celery -A proj cascade ls --status failed --cascade order",
+        "celery -A proj cascade ls --since 2h --input order_id=7",
+        "celery -A proj cascade ls --step charge --tag nightly --json",
+    ),
+)
+@filter_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("--cursor", metavar="CURSOR", help="The next page: what the page before gave.")
 @json_option
-def ls(status: list[str] | None, cascade_id: str | None, limit: int, as_json: bool) -> None:
-    """List sessions, newest first.
+def ls(wanted: SessionFilter, limit: int, cursor: str | None, as_json: bool) -> None:
+    """List sessions, newest first. Everything that is asked for must hold.
 
     A session that nobody runs says so: `active, no living worker for 41 s`, or `no living worker knows task shop.pay`.
+    --input and --error read what the other options leave, from the newest on: --since or --cascade make that less.
     """
     runtime = Caller.here().runtime
-    wanted = SessionFilter(status=status, cascade=cascade_id, limit=limit)
-    rows = runtime.store.sessions(wanted)
-    active = [row["session_id"] for row in rows if row["status"] == "active"]
-    attendance = Attendance(runtime) if active else None
-    lacking = Lacking(runtime, active)
-    now = runtime.store.now()
-    found = [_summary(row, attendance, lacking, now) for row in rows]
+    wanted = replace(wanted, limit=limit, before=None if cursor is None else place_in(wanted, cursor))
+    page = Page(runtime, wanted)
+    found = _with_reasons(runtime, page)
     if is_json(click.get_current_context()):
-        out_json({"sessions": found, "count": len(found)})
+        out_json(page.to_dict() | {"sessions": found})
     elif found:
+        now = runtime.store.now()
         table(_HEADINGS, [_cells(one, now) for one in found])
     else:
-        say("No sessions." if status is None and cascade_id is None else "No such sessions.")
-    if len(found) == limit and (total := runtime.store.count(wanted)) > limit:
-        say(f"{limit:,} of {total:,} sessions are shown; more with --limit.")
+        say("No such sessions." if wanted.narrows or cursor else "No sessions.")
+    if page.next_cursor:
+        say(f"{_shown(page)} The next page: --cursor {page.next_cursor}")
 
 
-def _summary(row: Row, attendance: Attendance | None, lacking: Lacking, now: datetime) -> dict[str, Any]:
-    found = summary(row, now)
-    if attendance is not None and found["reason"] is None:
-        found["reason"] = attendance.nobody(row) or lacking.of_session(row["session_id"])
-    return found
+def _shown(page: Page) -> str:
+    if page.total_exact:
+        return f"{len(page):,} of {page.total_sessions:,} sessions are shown."
+    return f"{len(page):,} of more than {page.total_sessions:,} sessions are shown."
+
+
+def _with_reasons(runtime: Runtime, page: Page) -> list[dict[str, Any]]:
+    """The summaries, with why an active session stands still."""
+    lacking = Lacking(runtime, [row["session_id"] for row in page.rows if row["status"] == "active"])
+    for found, row in zip(page.summaries, page.rows, strict=True):
+        if page.attendance is not None and found["reason"] is None:
+            found["reason"] = nobody(page.attendance, row) or lacking.of_session(row["session_id"])
+    return page.summaries
 
 
 def _cells(one: dict[str, Any], now: datetime) -> list[str]:

@@ -80,7 +80,7 @@ def status_option(help_text: str) -> Callable[[F], F]:
     """`--status`, several times or with commas; the words of other systems are understood (D2)."""
 
     def callback(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
-        from celery_cascade.app import status_word  # with the database layer: not for verbs that need none
+        from celery_cascade.sessions.finding import status_word  # with the database layer: not for verbs that need none
 
         words = [word.strip() for part in given for word in part.split(",")]
         return [status_word(word) for word in words] or None

@@ -12,7 +12,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.follow import setback
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.lacking import Lacking
-from celery_cascade.cli.living import Attendance
+from celery_cascade.cli.living import Attendance, nobody
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
@@ -67,8 +67,7 @@ def _with_reasons(runtime: Runtime, whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
-    nobody = Attendance(runtime).nobody(whole)
-    reason = whole["reason"] or nobody
+    reason = whole["reason"] or nobody(Attendance(runtime), whole)
     progress = whole["progress"]
     lines = [
         ("Session", whole["session_id"] + (f" ({printable(whole['name'])})" if whole["name"] else "")),

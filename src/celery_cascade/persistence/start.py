@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.context import begin_context
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import NewSession, NewStep
-from celery_cascade.persistence.tables import definitions, heads, sessions, steps
+from celery_cascade.persistence.tables import definitions, heads, sessions, steps, tags
 from celery_cascade.persistence.threads import take_thread
 
 
@@ -46,6 +47,8 @@ def start_session(
         conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
         if new.context is not None:
             begin_context(conn, new.session_id, new.context, clock)
+        if new.tags is not None:
+            insert_tags(conn, new.session_id, new.tags, clock)
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
         reached(CrashPoint.START_OPEN)
 
@@ -127,6 +130,16 @@ def _head_values(new: NewSession) -> dict[str, Any]:
         "total_steps": new.total_steps,
     }
     return values if new.expires_in is None else values | {"expires_in": new.expires_in}
+
+
+_INSERT_TAG = insert(tags).values(session_id=bindparam("b_session"), tag=bindparam("b_tag"), created_at=now())
+
+
+def insert_tags(conn: Connection, session_id: str, given: str, clock: dict[str, Any]) -> None:
+    """Write a session's tags once more, to find it by; `given` = as `cascade_sessions.tags` has them."""
+    rows = [{"b_session": session_id, "b_tag": tag} | clock for tag in dict.fromkeys(json.loads(given))]
+    if rows:
+        conn.execute(_INSERT_TAG, rows)
 
 
 _INSERT_STEP = insert(steps).values(

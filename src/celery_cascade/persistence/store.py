@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from celery_cascade.persistence import (
     deleting,
     head,
     leftovers,
+    listing,
     liveness,
     mend,
     messages,
@@ -22,6 +23,7 @@ from celery_cascade.persistence import (
     recoveries,
     setback,
     start,
+    topics,
     unknown,
     views,
     wake,
@@ -334,9 +336,17 @@ class Store:
         """A page of sessions, newest first."""
         return views.session_rows(self.database, wanted)
 
-    def count(self, wanted: views.SessionFilter) -> int:
-        """How many sessions a filter finds."""
-        return views.count_sessions(self.database, wanted)
+    def all_sessions(self, wanted: views.SessionFilter, size: int = 500) -> Iterator[Row]:
+        """Every session that a filter finds, read in pages of this size, newest first; its limit is left aside."""
+        return listing.all_rows(self.database, wanted, size)
+
+    def count(self, wanted: views.SessionFilter, most: int | None = None) -> int:
+        """How many sessions a filter finds; with `most`, counting ends at one more."""
+        return views.count_sessions(self.database, wanted, most)
+
+    def topics(self, session_ids: Collection[str]) -> dict[str, str]:
+        """Session -> its input `topic`, for those that have one."""
+        return topics.topics(self.database, session_ids)
 
     def definition(self, digest: str) -> Row:
         """A stored definition."""

@@ -1,77 +1,48 @@
-"""Reading: sessions, steps, attempts and outputs as plain rows. Lists never load payloads."""
+"""Reading: one session with its steps, attempts and outputs, as plain rows; lists are in `listing`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, literal, or_, select, union_all
+from sqlalchemy import Connection, bindparam, func, literal, select, union_all
 
 from celery_cascade.errors import SessionNotFound, StoreError
 from celery_cascade.persistence.clock import now
+from celery_cascade.persistence.columns import HEAD_COLUMNS, SESSION_COLUMNS
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.finding import SessionFilter
+from celery_cascade.persistence.listing import count_sessions, session_rows
 from celery_cascade.persistence.notes import Note
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.tables import actions, attempts, definitions, heads, sessions, steps, workers
 
-_HEAD_COLUMNS = (
-    heads.c.mode,
-    heads.c.status,
-    heads.c.status_reason,
-    heads.c.halt,
-    heads.c.current_phase,
-    heads.c.current_step,
-    heads.c.open_steps,
-    heads.c.total_steps,
-    heads.c.version,
-    heads.c.pinned,
-    heads.c.started_at,
-    heads.c.updated_at,
-    heads.c.finished_at,
-    heads.c.expires_at,
-)
-_SESSION_COLUMNS = (
-    sessions.c.session_id,
-    sessions.c.cascade_id,
-    sessions.c.name,
-    sessions.c.definition_digest,
-    sessions.c.definition_format,
-    sessions.c.config_path,
-    sessions.c.parent_session_id,
-    sessions.c.root_session_id,
-    sessions.c.depth,
-    sessions.c.thread_id,
-    sessions.c.resource_id,
-    sessions.c.execution_key,
-    sessions.c.tags,
-    sessions.c.trigger,
-    sessions.c.created_at,
-)
+__all__ = [
+    "SessionFilter",
+    "action_rows",
+    "attempt_rows",
+    "count_sessions",
+    "database_now",
+    "definition_of",
+    "head_row",
+    "not_found",
+    "not_found_on",
+    "open_counts",
+    "outputs_of",
+    "probe",
+    "session_row",
+    "session_rows",
+    "step_rows",
+]
+
 _JOINED = sessions.join(heads, heads.c.session_id == sessions.c.session_id)
 _ONE = (
-    select(*_SESSION_COLUMNS, *_HEAD_COLUMNS, sessions.c.input_data, sessions.c.nonce, heads.c.output, heads.c.error)
+    select(*SESSION_COLUMNS, *HEAD_COLUMNS, sessions.c.input_data, sessions.c.nonce, heads.c.output, heads.c.error)
     .select_from(_JOINED)
     .where(sessions.c.session_id == bindparam("b_session"))
 )
-_HEAD = select(*_HEAD_COLUMNS).where(heads.c.session_id == bindparam("b_session"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFilter:
-    """Which sessions a list shows; None = any. Newest first; `before` is the cursor."""
-
-    status: Sequence[str] | None = None
-    reason: Sequence[str] | None = None  #: why it is suspended
-    cascade: str | None = None
-    mode: str | None = None
-    resource_id: str | None = None
-    execution_key: str | None = None
-    since: datetime | None = None
-    before: tuple[datetime, str] | None = None
-    prefix: str | None = None
-    limit: int = 50
+_HEAD = select(*HEAD_COLUMNS).where(heads.c.session_id == bindparam("b_session"))
 
 
 def not_found(db: Database, session_id: str) -> SessionNotFound:
@@ -106,54 +77,6 @@ def head_row(db: Database, session_id: str) -> Row:
     if row is None:
         raise not_found(db, session_id)
     return row
-
-
-#: MariaDB would sort all sessions for one page.
-_BY_AGE = "FORCE INDEX FOR ORDER BY (ix_cascade_sessions_created_at)"
-
-
-def session_rows(db: Database, wanted: SessionFilter) -> list[Row]:
-    """A page of sessions, newest first, without inputs and outputs."""
-    statement = select(*_SESSION_COLUMNS, *_HEAD_COLUMNS).select_from(_JOINED).where(*_conditions(wanted))
-    statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.session_id.desc()).limit(wanted.limit)
-    if not any((wanted.status, wanted.cascade, wanted.resource_id, wanted.execution_key, wanted.prefix)):
-        statement = statement.with_hint(sessions, _BY_AGE, "mysql").with_hint(sessions, _BY_AGE, "mariadb")
-    with db.read() as conn:
-        return list(conn.execute(statement).mappings())
-
-
-def count_sessions(db: Database, wanted: SessionFilter) -> int:
-    """How many sessions a filter finds, its limit and cursor left aside."""
-    statement = select(func.count()).select_from(_JOINED).where(*_conditions(wanted))
-    with db.read() as conn:
-        return int(conn.execute(statement).scalar() or 0)
-
-
-def _conditions(wanted: SessionFilter) -> list[Any]:
-    found: list[Any] = []
-    if wanted.status is not None:
-        found.append(heads.c.status.in_(list(wanted.status)))
-    if wanted.reason is not None:
-        found.append(heads.c.status_reason.in_(list(wanted.reason)))
-    for column, value in (
-        (sessions.c.cascade_id, wanted.cascade),
-        (heads.c.mode, wanted.mode),
-        (sessions.c.resource_id, wanted.resource_id),
-        (sessions.c.execution_key, wanted.execution_key),
-    ):
-        if value is not None:
-            found.append(column == value)
-    if wanted.since is not None:
-        found.append(sessions.c.created_at >= wanted.since)
-    if wanted.prefix is not None:
-        # LIKE finds the range in the index, but not every database takes the case of letters seriously there.
-        found.append(sessions.c.session_id.startswith(wanted.prefix, autoescape=True))
-        found.append(func.substr(sessions.c.session_id, 1, len(wanted.prefix)) == wanted.prefix)
-    if wanted.before is not None:
-        at, session_id = wanted.before
-        older = and_(sessions.c.created_at == at, sessions.c.session_id < session_id)
-        found.append(or_(sessions.c.created_at < at, older))
-    return found
 
 
 def definition_of(db: Database, digest: str | None) -> Row:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from celery_cascade import events
@@ -146,13 +145,11 @@ def _resume_suspended(runtime: Runtime) -> dict[str, str]:
     left = runtime.store.sessions(SessionFilter(status=suspended, reason=others, limit=PAGE))
     skipped = {row["session_id"]: row["status_reason"] for row in left}
     wanted = SessionFilter(status=suspended, reason=[reason.value for reason in BY_ITSELF], limit=PAGE)
-    while rows := runtime.store.sessions(wanted):
-        for row in rows:
-            try:
-                resume_one(runtime, row["session_id"], Action(action="resume", actor="celery_cascade.resume"))
-            except (NotResumable, SessionNotFound) as error:
-                skipped[row["session_id"]] = error.message
-        wanted = replace(wanted, before=(rows[-1]["created_at"], rows[-1]["session_id"]))
+    for row in runtime.store.all_sessions(wanted, PAGE):
+        try:
+            resume_one(runtime, row["session_id"], Action(action="resume", actor="celery_cascade.resume"))
+        except (NotResumable, SessionNotFound) as error:
+            skipped[row["session_id"]] = error.message
     return skipped
 
 
