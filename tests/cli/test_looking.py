@@ -286,5 +286,6 @@ def test_lists_never_load_payloads(project: Project) -> None:
     finally:
         event.remove(engine, "before_cursor_execute", note)
     assert any("cascade_sessions" in statement for statement in asked)
-    words = {word for statement in asked for word in re.findall(r"\w+", statement)}
+    begin = re.compile(r"substr\(cascade_sessions\.input_data, \?, \?\)")  # for the topics of this page's sessions
+    words = {word for statement in asked for word in re.findall(r"\w+", begin.sub("", statement))}
     assert not words & {"input_data", "output", "call", "error", "traceback", "body", "context_variables", "plan_data"}
