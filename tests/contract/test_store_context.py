@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,13 @@ from celery_cascade.persistence.orm_session import StoreSession
 from celery_cascade.persistence.rows import NewMessage
 from celery_cascade.states import Halt
 from contract.kit import NOON, Kit, joins, queued
+
+
+@pytest.fixture
+def crowd(kit: Kit) -> Iterator[Kit]:
+    """For several threads; their connections go with them, and later tests find one, as always."""
+    yield kit
+    kit.database.dispose()
 
 
 def delta(old: Any, new: Any) -> str:
@@ -103,18 +110,18 @@ def test_steps_side_by_side_change_what_they_changed_and_nothing_else(kit: Kit) 
     assert kit.store.context(session)[1] == {"n": 2, "x": {"a": 1, "b": 1}, "seen": ["a", "b"]}
 
 
-def test_messages_of_many_writers_get_numbers_without_gap_or_clash(kit: Kit) -> None:
+def test_messages_of_many_writers_get_numbers_without_gap_or_clash(crowd: Kit) -> None:
     """D12: whoever waits for the head's lock counts from what was committed before, not from what he saw first."""
     names = [f"s{number}" for number in range(8)]
-    session = kit.start(queued(*names))
-    claims = {name: kit.claim(session, name) for name in names}
+    session = crowd.start(queued(*names))
+    claims = {name: crowd.claim(session, name) for name in names}
     ready, broken = threading.Barrier(len(names)), []
 
     def work(name: str) -> None:
         ready.wait(30)
         try:
-            kit.end(claims[name], messages=[said(f"{name}.1"), said(f"{name}.2")])
-            kit.store.say(session, said(f"{name}.3"))
+            crowd.end(claims[name], messages=[said(f"{name}.1"), said(f"{name}.2")])
+            crowd.store.say(session, said(f"{name}.3"))
         except Exception as error:  # noqa: BLE001 - told below, in the test's own thread
             broken.append(error)
 
@@ -124,7 +131,7 @@ def test_messages_of_many_writers_get_numbers_without_gap_or_clash(kit: Kit) -> 
     for thread in threads:
         thread.join(60)
     assert broken == []
-    found = contents(kit, session)
+    found = contents(crowd, session)
     assert [seq for seq, *_ in found] == list(range(1, 25))
     assert sorted(content for _, content, *_ in found) == sorted(f"{name}.{n}" for name in names for n in (1, 2, 3))
     for name in names:  # what one checkpoint said stands together
@@ -132,15 +139,15 @@ def test_messages_of_many_writers_get_numbers_without_gap_or_clash(kit: Kit) -> 
         assert numbers[1] == numbers[0] + 1
 
 
-def test_a_checkpoint_that_waits_for_the_head_sees_the_messages_of_who_held_it(kit: Kit) -> None:
+def test_a_checkpoint_that_waits_for_the_head_sees_the_messages_of_who_held_it(crowd: Kit) -> None:
     """D12: on PostgreSQL a statement that waits for a row goes on with the snapshot from before."""
-    session = kit.start(queued("a"), total=2)
-    claimed = kit.claim(session)
+    session = crowd.start(queued("a"), total=2)
+    claimed = crowd.claim(session)
     waiting: list[threading.Thread] = []
 
     def hold_and_say(conn: Any) -> None:
-        found = lock(kit.database, conn, session)
-        thread = threading.Thread(target=lambda: kit.end(claimed, "b", messages=[said("second")]))
+        found = lock(crowd.database, conn, session)
+        thread = threading.Thread(target=lambda: crowd.end(claimed, "b", messages=[said("second")]))
         thread.start()
         waiting.append(thread)
         thread.join(0.3)  # it cannot end before this transaction does
@@ -148,9 +155,9 @@ def test_a_checkpoint_that_waits_for_the_head_sees_the_messages_of_who_held_it(k
         version = move(conn, session, found, {"clock": NOON})
         add_messages(conn, session, version, [said("first")], {"clock": NOON})
 
-    kit.database.transaction(hold_and_say)
+    crowd.database.transaction(hold_and_say)
     waiting[0].join(30)
-    assert [(seq, content) for seq, content, *_ in contents(kit, session)] == [(1, "first"), (2, "second")]
+    assert [(seq, content) for seq, content, *_ in contents(crowd, session)] == [(1, "first"), (2, "second")]
 
 
 # -- from outside

@@ -116,7 +116,8 @@ def test_the_handle_of_a_plain_run_says_that_nothing_is_stored(lax: Kit) -> None
     run = lax.start("a")
     looks: list[Callable[[], Any]] = [
         lambda: run.status, lambda: run.inputs, lambda: run.steps, lambda: run.version, lambda: run.definition,
-        lambda: run.attempts, run.to_dict, run.cancel, run.suspend, run.resume,
+        lambda: run.attempts, run.to_dict, run.cancel, run.suspend, run.resume, lambda: run.context,
+        lambda: run.context_history, lambda: run.conversation_history, lambda: run.say("user", "hi"),
     ]  # fmt: skip
     for look in looks:
         with pytest.raises(StoreError, match=f"run {run.id} is not durable"):

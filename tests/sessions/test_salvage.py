@@ -26,7 +26,8 @@ from sessions.kit import Kit
 PAGE = 4096
 SESSIONS = 120
 WIDE = [{"id": f"s{number}", "task": "add", "needs": []} for number in range(5)]
-TABLES = ("cascade_definitions", "cascade_sessions", "session_states", "session_steps")
+SAID = ("session_context", "session_messages")
+TABLES = ("cascade_definitions", "cascade_sessions", "session_states", "session_steps", *SAID)
 
 NOISE = random.Random(7).randbytes(PAGE)
 
@@ -41,7 +42,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     migrate.upgrade(database)
     kit = Kit(url, folder)
     for number in range(SESSIONS):
-        kit.start(*WIDE, session_id=f"open-{number:03}")
+        kit.start(*WIDE, session_id=f"open-{number:03}", context={"n": number}).say("user", "hi")
     kit.run("a", "b", session_id="ended-1")
     kit.run({"id": "a", "task": "echo", "with": ["x" * 20_000]}, session_id="ended-2")
     kit.store.database.dispose()
@@ -196,7 +197,7 @@ def test_without_the_schema_rows_are_known_by_their_columns(
     mended = damaged.mend(kit)
     assert mended.salvaged.by_shape
     was, now = dump(big), dump(damaged.file)
-    for name in ("cascade_definitions", "cascade_sessions"):
+    for name in ("cascade_definitions", "cascade_sessions", *SAID):
         assert was[name] == now[name]
     assert mended.salvaged.rows["session_steps"] == len(was["session_steps"])
     assert len(mended.suspended) == SESSIONS
@@ -205,6 +206,7 @@ def test_without_the_schema_rows_are_known_by_their_columns(
     some = kit.cascades.session("open-007")
     some.resume()
     assert some.status == "active"
+    assert (some.context, some.conversation_history) == ({"n": 7}, [{"role": "user", "content": "hi"}])
 
 
 def test_a_lost_definition_does_not_take_its_sessions_along(damaged: Damaged, make_kit: Callable[..., Kit]) -> None:

@@ -93,7 +93,10 @@ def read_context(db: Database, session_id: str, clock: dict[str, Any]) -> tuple[
 def fold_context(db: Database, session_id: str, clock: dict[str, Any]) -> None:
     """Bring the head's fold up to date: for those who read it there. Whatever keeps it from that is left to others."""
     with suppress(CascadeError):
-        _read(db, session_id, 0, clock)
+        with db.read() as conn:
+            behind = conn.execute(_BEHIND, {"b_session": session_id}).first() is not None
+        if behind:
+            _read(db, session_id, 0, clock)
 
 
 def _read(db: Database, session_id: str, most: int, clock: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -10,6 +10,7 @@ from celery.result import AsyncResult
 from celery_cascade.errors import StoreError
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
+from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, begin
@@ -66,6 +67,29 @@ class PlainRun(Session):
     @property
     def attempts(self) -> list[dict[str, Any]]:
         """None are kept."""
+        self._refuse()
+
+    @property
+    def context(self) -> Context:
+        """It has none."""
+        self._refuse()
+
+    @context.setter
+    def context(self, values: Context) -> None:
+        self._refuse()
+
+    @property
+    def context_history(self) -> list[dict[str, Any]]:
+        """It has none."""
+        self._refuse()
+
+    @property
+    def conversation_history(self) -> list[dict[str, Any]]:
+        """It has none."""
+        self._refuse()
+
+    def say(self, *_: Any, **__: Any) -> int:
+        """Nothing would keep it."""
         self._refuse()
 
     def to_dict(self) -> dict[str, Any]:

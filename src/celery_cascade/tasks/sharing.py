@@ -85,10 +85,11 @@ class Shared:
         self._said.append(new_message(role, content, extra, self._runtime.config.max_payload_bytes))
 
     def changes(self) -> dict[str, Any]:
-        """What the checkpoint is to write of it. Raises NotSerializable or PayloadTooLarge."""
-        limit = self._runtime.config.max_payload_bytes
-        delta = None if self._context is None else self._context.delta(self._what, limit)
-        return {"context_delta": delta, "messages": tuple(self._said)}
+        """Fields of the `Checkpoint` that is to write it; none for most steps. Raises NotSerializable, PayloadTooLarge."""
+        found: dict[str, Any] = {"messages": tuple(self._said)} if self._said else {}
+        if self._context is not None:
+            found["context_delta"] = self._context.delta(self._what, self._runtime.config.max_payload_bytes)
+        return found
 
     @property
     def _what(self) -> str:
