@@ -10,7 +10,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, type_coerce, update
+from sqlalchemy import Connection, bindparam, func, insert, select, type_coerce, update
 
 from celery_cascade import deltas
 from celery_cascade.errors import CascadeError, SessionConflict, StaleState, StoreError, StoreUnavailable
@@ -39,6 +39,12 @@ _CHANGES = (
         context_changes.c.version <= bindparam("b_version"),
     )
     .order_by(context_changes.c.version)
+)
+_BEHIND = (
+    select(context_changes.c.version)
+    .join(heads, heads.c.session_id == context_changes.c.session_id)
+    .where(THIS_HEAD, context_changes.c.version > func.coalesce(heads.c.context_version, 0))
+    .limit(1)
 )
 _LOCK = (select(heads.c.version, heads.c.status, heads.c.context_version).where(THIS_HEAD)).with_for_update()
 #: What stands in the head of a session of which no change is folded.

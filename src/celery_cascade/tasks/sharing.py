@@ -85,7 +85,7 @@ class Shared:
         self._said.append(new_message(role, content, extra, self._runtime.config.max_payload_bytes))
 
     def changes(self) -> dict[str, Any]:
-        """Fields of the `Checkpoint` that is to write it; none for most steps. Raises NotSerializable, PayloadTooLarge."""
+        """Fields of the `Checkpoint` that is to write it. Raises NotSerializable or PayloadTooLarge."""
         found: dict[str, Any] = {"messages": tuple(self._said)} if self._said else {}
         if self._context is not None:
             found["context_delta"] = self._context.delta(self._what, self._runtime.config.max_payload_bytes)
