@@ -91,6 +91,7 @@ def mend_times(db: Database, *, limit: int, clock: dict[str, Any]) -> list[str]:
         ids = sorted(set(conn.execute(found, clock).scalars()))
     if not ids:
         return []
+
     def work(conn: Connection) -> None:
         for some in chunks(ids):
             rows = conn.execute(_STOPPED, {"b_ids": some}).all()
