@@ -1,4 +1,4 @@
-"""A session that begins in the middle of another: which steps stay as they ended, and what is ready after them. Pure."""
+"""A session that begins in the middle of another: which steps stay as they ended, and what follows from them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays and what runs where a session begins in the middle of another: examples, and a property of all cascades."""
+"""What stays and what runs where a session begins in the middle of another: examples, and a property of any."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -98,7 +98,8 @@ class TestBranch:
     def test_a_step_that_cannot_be_called_is_told(self) -> None:
         (failed,) = branch(CHAIN, facts({}), {"a": False}).fail
 
-        assert isinstance(failed, Fail) and failed.step == "b"
+        assert isinstance(failed, Fail)
+        assert failed.step == "b"
 
     def test_only_outputs_of_kept_steps_are_looked_up(self) -> None:
         assert branch_reads(DIAMOND, {"a", "b"}) == {"b"}

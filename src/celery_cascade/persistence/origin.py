@@ -1,0 +1,115 @@
+"""What a fork has to know of its origin: how its steps stand, its conversation, what was set in its context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, or_, select
+
+from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.rows import Row
+from celery_cascade.persistence.tables import THIS_HEAD, context_changes, heads, sessions, steps
+from celery_cascade.persistence.views import not_found
+from celery_cascade.states import StepStatus
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStep:
+    """One step of the origin, with all its items.
+
+    Attributes:
+        status: of the step itself.
+        version: of the session, when it last changed.
+        rows: its own and those of its items.
+    """
+
+    status: StepStatus
+    version: int
+    rows: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A session as it was at one version: its steps that have a row, without their payloads."""
+
+    session_id: str
+    version: int
+    steps: Mapping[str, OriginStep]
+
+    @property
+    def ended(self) -> dict[str, OriginStep]:
+        """The steps that ended well."""
+        return {name: step for name, step in self.steps.items() if step.status in _WELL}
+
+
+_WELL = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+
+#: One statement, so that versions of steps and head belong to one moment.
+_STEPS = (
+    select(heads.c.version, steps.c.step, steps.c.item, steps.c.status, steps.c.version.label("since"))
+    .select_from(heads.outerjoin(steps, steps.c.session_id == heads.c.session_id))
+    .where(THIS_HEAD)
+    .order_by(steps.c.step, steps.c.item)
+)
+
+
+def read_origin(db: Database, session_id: str) -> Origin:
+    """How a session's steps stand. Raises SessionNotFound."""
+    with db.read() as conn:
+        found = conn.execute(_STEPS, {"b_session": session_id}).all()
+    if not found:
+        raise not_found(db, session_id)
+    by_name: dict[str, list[Any]] = {}
+    for row in found:
+        if row.step is not None:
+            by_name.setdefault(row.step, []).append(row)
+    known = {
+        name: OriginStep(StepStatus(rows[0].status), max(row.since for row in rows), len(rows))
+        for name, rows in by_name.items()
+    }
+    return Origin(session_id=session_id, version=found[0].version, steps=known)
+
+
+_TURN = select(sessions.c.conversation_id, sessions.c.turn).where(sessions.c.session_id == bindparam("b_session"))
+_EARLIER = (
+    select(sessions.c.session_id)
+    .where(
+        or_(
+            sessions.c.conversation_id == bindparam("b_conversation"),
+            sessions.c.session_id == bindparam("b_conversation"),
+        ),
+        sessions.c.turn < bindparam("b_turn"),
+    )
+    .order_by(sessions.c.turn)
+)
+
+
+def turns_of(db: Database, session_id: str) -> list[str]:
+    """The sessions of its conversation that came before it, and it."""
+    with db.read() as conn:
+        found = conn.execute(_TURN, {"b_session": session_id}).one_or_none()
+        if found is None or found.conversation_id is None:
+            return [session_id]
+        which = {"b_conversation": found.conversation_id, "b_turn": found.turn}
+        return [*conn.execute(_EARLIER, which).scalars(), session_id]
+
+
+_BASE = select(heads.c.context_variables, heads.c.context_version).where(THIS_HEAD)
+_DELTAS = (
+    select(context_changes.c.version, context_changes.c.delta, context_changes.c.step)
+    .where(context_changes.c.session_id == bindparam("b_session"), context_changes.c.version <= bindparam("b_seen"))
+    .order_by(context_changes.c.version)
+)
+
+
+def context_until(db: Database, origin: Origin) -> tuple[Any, Sequence[Row]]:
+    """The base that no delta is folded into, if there is one, and what changed the context, oldest first."""
+    about = {"b_session": origin.session_id}
+    with db.read() as conn:
+        head = conn.execute(_BASE, about).one_or_none()
+        deltas = list(conn.execute(_DELTAS, about | {"b_seen": origin.version}).mappings())
+    if head is None:
+        raise not_found(db, origin.session_id)
+    return (head.context_variables if head.context_version is None else None), deltas
