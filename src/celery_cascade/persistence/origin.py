@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, or_, select
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
-from celery_cascade.persistence.tables import THIS_HEAD, context_changes, heads, sessions, steps
+from celery_cascade.persistence.tables import THIS_HEAD, context_changes, heads, mappings, sessions, steps
 from celery_cascade.persistence.views import not_found
 from celery_cascade.states import StepStatus
 
@@ -94,6 +94,18 @@ def turns_of(db: Database, session_id: str) -> list[str]:
             return [session_id]
         which = {"b_conversation": found.conversation_id, "b_turn": found.turn}
         return [*conn.execute(_EARLIER, which).scalars(), session_id]
+
+
+_OF_THREAD = select(mappings.c.session_id).where(
+    mappings.c.thread_id == bindparam("b_thread"), mappings.c.resource_id == bindparam("b_resource")
+)
+
+
+def session_of_thread(db: Database, thread_id: str, resource_id: str) -> str | None:
+    """The session that a thread is in."""
+    with db.read() as conn:
+        found: str | None = conn.execute(_OF_THREAD, {"b_thread": thread_id, "b_resource": resource_id}).scalar()
+    return found
 
 
 _BASE = select(heads.c.context_variables, heads.c.context_version).where(THIS_HEAD)

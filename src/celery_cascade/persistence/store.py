@@ -12,6 +12,7 @@ from celery_cascade.persistence import (
     claim,
     context,
     deleting,
+    family,
     fork,
     head,
     leftovers,
@@ -101,6 +102,10 @@ class Store:
     def origin(self, session_id: str) -> Origin:
         """How a session's steps stand, for a fork; SessionNotFound."""
         return origin.read_origin(self.database, session_id)
+
+    def thread_session(self, thread_id: str, resource_id: str) -> str | None:
+        """The session that a thread is in."""
+        return origin.session_of_thread(self.database, thread_id, resource_id)
 
     def turns(self, session_id: str) -> list[str]:
         """The sessions of its conversation up to this one."""
@@ -377,6 +382,10 @@ class Store:
     def topics(self, session_ids: Collection[str]) -> dict[str, str]:
         """Session -> its input `topic`, for those that have one."""
         return topics.topics(self.database, session_ids)
+
+    def family(self, session_id: str) -> list[Row]:
+        """Every session that hangs together with this one, oldest first, without payloads; SessionNotFound."""
+        return family.family_rows(self.database, session_id)
 
     def definition(self, digest: str) -> Row:
         """A stored definition."""

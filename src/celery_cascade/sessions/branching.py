@@ -154,14 +154,21 @@ def _old_plan(runtime: Runtime, row: Row, change: Change) -> Plan | None:
 
 
 def _definition(runtime: Runtime, row: Row, given: Any) -> Source:
-    if not (isinstance(given, str) and given == CURRENT):
-        return read_target(runtime, given)
+    return _current(runtime, row) if isinstance(given, str) and given == CURRENT else read_target(runtime, given)
+
+
+def _current(runtime: Runtime, row: Row) -> Source:
     if row["config_path"] is None:
         raise UsageError(
             f"session {row['session_id']} was not started from a file, so there is no current definition of it",
             hint=f"Look: cascade show {row['session_id']}",
         )
     return read_file(row["config_path"], runtime.config.max_definition_bytes)
+
+
+def current_definition(runtime: Runtime, session_id: str) -> Source:
+    """What the file of a session says now. Raises UsageError, DefinitionNotFound, DefinitionError."""
+    return _current(runtime, runtime.store.session(look_up_id(runtime.store, session_id)))
 
 
 def _where(old: Plan | None, plan: Plan, origin: Origin, change: Change) -> frozenset[str]:
