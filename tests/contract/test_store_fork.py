@@ -77,11 +77,12 @@ AT_B = [*queued("b"), *joins(d=1)]
 def test_no_row_of_the_origin_changes(kit: Kit) -> None:
     """R100, R132: byte for byte, in every table, on every database; nor does what the fork does later change one."""
     origin = order(kit, thread_id="t", resource_id="ann")
-    kit.store.write_context(origin, version=kit.head(origin)["version"], value={"n": 1})
+    kit.store.write_context(origin, version=kit.head(origin)["version"], value={"n": 1}, delta='[["set",["n"],1]]')
     before = rows_of(kit, origin)
     kit.clock.forward(60)
 
-    taken = fork(kit, origin, {"a", "c"}, AT_B, turns=[origin], context='{"n":2}')
+    new = new_session(total=4, closed_steps=2, context='{"n":2}', tags='["x"]')
+    taken = fork(kit, origin, {"a", "c"}, AT_B, new=new, turns=[origin])
     kit.run(taken, "b", arrivals={"d": 1})
     kit.run(taken, "d")
     kit.complete(taken)
@@ -182,7 +183,7 @@ def test_the_context_is_a_change_of_the_first_version(kit: Kit) -> None:
     """R132: the fork's context is its own from there on."""
     origin = order(kit)
 
-    taken = fork(kit, origin, {"a"}, AT_B, context='{"n":1,"list":[1]}')
+    taken = fork(kit, origin, {"a"}, AT_B, new=new_session(total=4, closed_steps=1, context='{"n":1,"list":[1]}'))
 
     assert kit.store.context(taken) == (1, {"n": 1, "list": [1]})
     assert kit.store.context(origin)[1] == {}

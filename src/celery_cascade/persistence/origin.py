@@ -1,16 +1,15 @@
-"""What a fork has to know of its origin: how its steps stand, its conversation, what was set in its context."""
+"""What a fork has to know of its origin: how its steps stand, and which conversation it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, or_, select
 
 from celery_cascade.persistence.database import Database
-from celery_cascade.persistence.rows import Row
-from celery_cascade.persistence.tables import THIS_HEAD, context_changes, heads, mappings, sessions, steps
+from celery_cascade.persistence.tables import THIS_HEAD, heads, mappings, sessions, steps
 from celery_cascade.persistence.views import not_found
 from celery_cascade.states import StepStatus
 
@@ -106,22 +105,3 @@ def session_of_thread(db: Database, thread_id: str, resource_id: str) -> str | N
     with db.read() as conn:
         found: str | None = conn.execute(_OF_THREAD, {"b_thread": thread_id, "b_resource": resource_id}).scalar()
     return found
-
-
-_BASE = select(heads.c.context_variables, heads.c.context_version).where(THIS_HEAD)
-_DELTAS = (
-    select(context_changes.c.version, context_changes.c.delta, context_changes.c.step)
-    .where(context_changes.c.session_id == bindparam("b_session"), context_changes.c.version <= bindparam("b_seen"))
-    .order_by(context_changes.c.version)
-)
-
-
-def context_until(db: Database, origin: Origin) -> tuple[Any, Sequence[Row]]:
-    """The base that no delta is folded into, if there is one, and what changed the context, oldest first."""
-    about = {"b_session": origin.session_id}
-    with db.read() as conn:
-        head = conn.execute(_BASE, about).one_or_none()
-        deltas = list(conn.execute(_DELTAS, about | {"b_seen": origin.version}).mappings())
-    if head is None:
-        raise not_found(db, origin.session_id)
-    return (head.context_variables if head.context_version is None else None), deltas

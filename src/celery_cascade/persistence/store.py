@@ -111,10 +111,6 @@ class Store:
         """The sessions of its conversation up to this one."""
         return origin.turns_of(self.database, session_id)
 
-    def context_until(self, of: Origin) -> tuple[Any, Sequence[Row]]:
-        """What a session's context was made of when it was read as an origin."""
-        return origin.context_until(self.database, of)
-
     def claim(
         self,
         key: StepKey,

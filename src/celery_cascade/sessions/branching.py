@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from celery_cascade.engine.branch import Branch, branch, branch_reads, keep
 from celery_cascade.engine.decision import Facts
 from celery_cascade.errors import CascadeError, InputError, SessionConflict, StoreError, UsageError
 from celery_cascade.persistence import codec
+from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.origin import Origin
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.ids import look_up_id
@@ -270,10 +270,9 @@ def _context(
     what = f"context of a fork of session {origin.session_id}"
     if given is not None and not isinstance(given, Mapping):
         raise UsageError(f"context is {shown(given)}; it must be a mapping", hint="For example: {'n': 1}")
+    changes = runtime.store.context_changes(origin.session_id)
     try:
-        base, changes = runtime.store.context_until(origin)
-        counted = [row["delta"] for row in changes if _counts(row, kept, version)]
-        value = deltas.fold(counted, None if base is None else json.loads(codec.encode(base, what=what)))
+        value = codec.from_plain(deltas.fold(row["delta"] for row in changes if _counts(row, kept, version)))
     except (ValueError, TypeError) as error:
         raise StoreError(
             f"session {origin.session_id}: its context cannot be read: {error}",
@@ -281,13 +280,11 @@ def _context(
         ) from error
     if not isinstance(value, dict):
         raise StoreError(f"session {origin.session_id}: its context is a {type(value).__name__}, not a mapping")
-    value |= json.loads(codec.encode({} if given is None else dict(given), what=what))
-    if not value:
-        return None
-    return codec.encode_limited(codec.from_plain(value), what=what, limit=runtime.config.max_payload_bytes)
+    value |= given or {}
+    return context_text(value, what, runtime.config.max_payload_bytes) if value else None
 
 
-def _counts(change: Row, kept: Mapping[str, bool], version: int) -> bool:
+def _counts(change: Mapping[str, Any], kept: Mapping[str, bool], version: int) -> bool:
     """Whether a change of the origin's context is one of the fork's, too."""
     if change["step"] is None:
         return bool(change["version"] <= version)
