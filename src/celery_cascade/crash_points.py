@@ -22,6 +22,8 @@ class CrashPoint(StrEnum):
 
     START_OPEN = "start_open"  #: the session's rows are written, nothing is committed
     STARTED = "started"  #: the session is in SQL, none of its messages is sent
+    FORK_OPEN = "fork_open"  #: a fork's or a rerun's rows are written, the copied ones among them, nothing is committed
+    FORKED = "forked"  #: the fork or rerun is in SQL, none of its messages is sent
     PUBLISH = "publish"  #: a step is queued in SQL, its message is not sent
     PUBLISHED = "published"  #: its message is sent; whoever sent it has nothing left to do for it
     FAN_OUT_HALF = "fan_out_half"  #: of several steps that became ready together some messages are sent, others not

@@ -13,6 +13,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.living import Lack, lack_of, workers
 from celery_cascade.cli.words import local, painted, printable, say, took
 from celery_cascade.errors import CascadeError, SessionTimeout
+from celery_cascade.persistence.fork import KEPT
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.view import plain
 from celery_cascade.states import SessionStatus
@@ -87,6 +88,8 @@ class Follower:
         if self._seen.get(key) == state:
             return
         self._seen[key] = state
+        if row["reason"] == KEPT:
+            return  # it ended in the session that this one was forked from
         if row["attempt"] > 1 or row["status"] == "failed":
             self._note_setbacks(key)
         name = _name(*key)

@@ -21,15 +21,25 @@ def inputs_of(cascade: Cascade, pairs: Iterable[str], file: str | None) -> dict[
         file: a JSON object; `-` = stdin.
     """
     found = {} if file is None else _from_file(file)
-    given: set[str] = set()
+    for key, text in _split(pairs, "-i", "such as -i order_id=7").items():
+        found[key] = text if _is_text(cascade, key) else _value(text)
+    return found
+
+
+def pairs_of(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """`key=value` several times: values are JSON where they are some, else text."""
+    return {key: _value(text) for key, text in _split(pairs, option, f"such as {option} n=7").items()}
+
+
+def _split(pairs: Iterable[str], option: str, such_as: str) -> dict[str, str]:
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"-i {pair!r} has no value", hint="Write it as -i key=value, such as -i order_id=7")
-        if key in given:
-            raise UsageError(f"-i {key}=… is given twice", hint="Give each input once")
-        given.add(key)
-        found[key] = text if _is_text(cascade, key) else _value(text)
+            raise UsageError(f"{option} {pair!r} has no value", hint=f"Write it as {option} key=value, {such_as}")
+        if key in found:
+            raise UsageError(f"{option} {key}=… is given twice", hint="Give each of them once")
+        found[key] = text
     return found
 
 

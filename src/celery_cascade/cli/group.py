@@ -16,9 +16,12 @@ from celery_cascade.words import nearest
 VERBS = (
     "run",
     "resume",
+    "rerun",
+    "fork",
     "watch",
     "ls",
     "show",
+    "tree",
     "definition",
     "cancel",
     "keep",

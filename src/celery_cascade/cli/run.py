@@ -87,7 +87,7 @@ def run(
     if watch:
         watch_to_the_end(caller, session, timeout)
     else:
-        _leave(caller, session)
+        leave(caller, session)
 
 
 def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:
@@ -118,7 +118,7 @@ def source_named(cascades: Cascades, file: str) -> Source:
     return read_target(cascades.runtime, file)
 
 
-def _leave(caller: Caller, session: Session) -> None:
+def leave(caller: Caller, session: Session) -> None:
     """`--detach`: the id is all there is on stdout."""
     if is_json(click.get_current_context()):
         out_json({"session": session.to_dict()})

@@ -72,6 +72,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("Session", whole["session_id"] + (f" ({printable(whole['name'])})" if whole["name"] else "")),
         ("Cascade", printable(f"{whole['cascade_id']} from {whole['config_path'] or 'a definition in Python'}")),
+        *_origin(whole),
         ("Status", painted(whole["status"]) + (f", {printable(reason)}" if reason else "")),
         ("Progress", f"{progress['done']} of {progress['total']} steps ({progress['percent']} %)"),
         ("Phase", printable(whole["current_phase"] or "-")),
@@ -89,6 +90,15 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
     if whole["error"]:
         lines.append(("Error", why(whole["error"])))
     return lines
+
+
+def _origin(whole: dict[str, Any]) -> list[tuple[str, str]]:
+    """What it was forked from or continues, where it was."""
+    if whole["forked_from"] is not None:
+        word = "Rerun of" if whole["trigger"] == "rerun" else "Fork of"
+        at = f" at {printable(whole['forked_step'])}" if whole["forked_step"] else ""
+        return [(word, f"{whole['forked_from']}{at}")]
+    return [] if whole["continues"] is None else [("Continues", whole["continues"])]
 
 
 def _span(began: str | None, ended: str | None, form: str = "{}") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -37,21 +37,22 @@ def start_session(
     """
 
     def work(conn: Connection) -> None:
-        if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
-            conn.execute(_insert_definition(db.family), clock | _definition_values(new))
-        continues = take_thread(conn, new, clock)
-        values = clock | _session_values(new) | {"continues": continues}
-        if new.parent_session_id is not None and conn.execute(_ROOT, {"b_root": new.root_session_id}).first() is None:
-            values |= _WITHOUT_PARENT | {"root_session_id": new.session_id}
-        conn.execute(_INSERT_SESSION, values)
-        conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | _head_values(new))
-        if new.context is not None:
-            begin_context(conn, new.session_id, new.context, clock)
-        if new.tags is not None:
-            insert_tags(conn, new.session_id, new.tags, clock)
+        write_definition(conn, db, new, clock)
+        write_session(conn, new, clock, continues=take_thread(conn, new, clock))
+        conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | head_values(new))
+        write_belongings(conn, new, clock)
         insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
         reached(CrashPoint.START_OPEN)
 
+    return written_once(db, new, work)
+
+
+def written_once(db: Database, new: NewSession, work: Callable[[Connection], None]) -> bool:
+    """Carry out a transaction that writes a new session; True if it or an earlier try of it, known by the nonce, has.
+
+    Raises:
+        SessionConflict: the session id or the idempotency key is taken.
+    """
     for _ in range(_TRIES):
         try:
             db.transaction(work)
@@ -64,6 +65,28 @@ def start_session(
                 raise conflict from error
             refused = error  # whoever had the id is gone, or a prune took the definition under our feet: once more
     raise refused
+
+
+def write_definition(conn: Connection, db: Database, new: NewSession, clock: dict[str, Any]) -> None:
+    """Insert the bytes of a session's definition unless they are there."""
+    if conn.execute(_KNOWN, {"b_digest": new.digest}).first() is None:
+        conn.execute(_insert_definition(db.family), clock | _definition_values(new))
+
+
+def write_session(conn: Connection, new: NewSession, clock: dict[str, Any], **more: Any) -> None:
+    """Insert the immutable part of a session; `more` are columns that `new` does not know."""
+    values = clock | _session_values(new) | more
+    if new.parent_session_id is not None and conn.execute(_ROOT, {"b_root": new.root_session_id}).first() is None:
+        values |= _WITHOUT_PARENT | {"root_session_id": new.session_id}
+    conn.execute(_INSERT_SESSION, values)
+
+
+def write_belongings(conn: Connection, new: NewSession, clock: dict[str, Any]) -> None:
+    """Insert what a new session begins with besides its steps; its head is there."""
+    if new.context is not None:
+        begin_context(conn, new.session_id, new.context, clock)
+    if new.tags is not None:
+        insert_tags(conn, new.session_id, new.tags, clock)
 
 
 _TRIES = 3
@@ -120,7 +143,8 @@ _HEAD = insert(heads).values(
 _INSERT_HEAD = {False: _HEAD, True: _HEAD.values(expires_at=after("expires_in"))}
 
 
-def _head_values(new: NewSession) -> dict[str, Any]:
+def head_values(new: NewSession) -> dict[str, Any]:
+    """The columns of a new session's head."""
     values: dict[str, Any] = {
         "id": str(uuid.uuid4()),
         "session_id": new.session_id,

@@ -12,12 +12,15 @@ from celery_cascade.persistence import (
     claim,
     context,
     deleting,
+    family,
+    fork,
     head,
     leftovers,
     listing,
     liveness,
     mend,
     messages,
+    origin,
     orphans,
     past,
     recoveries,
@@ -32,7 +35,9 @@ from celery_cascade.persistence import (
 )
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import Member
+from celery_cascade.persistence.fork import NewFork
 from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.origin import Origin
 from celery_cascade.persistence.prune import Pruning
 from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import (
@@ -79,6 +84,32 @@ class Store:
         return start.start_session(
             self.database, new, rows, worker=worker, resend_after=resend_after, clock=self._clock
         )
+
+    def fork(
+        self,
+        new: NewSession,
+        taken: NewFork,
+        rows: Sequence[NewStep],
+        *,
+        worker: str | None = None,
+        resend_after: float | None = 60.0,
+    ) -> bool:
+        """Write a session that begins with steps of another, of which no row changes; SessionConflict as `start`."""
+        return fork.fork_session(
+            self.database, new, taken, rows, worker=worker, resend_after=resend_after, clock=self._clock
+        )
+
+    def origin(self, session_id: str) -> Origin:
+        """How a session's steps stand, for a fork; SessionNotFound."""
+        return origin.read_origin(self.database, session_id)
+
+    def thread_session(self, thread_id: str, resource_id: str) -> str | None:
+        """The session that a thread is in."""
+        return origin.session_of_thread(self.database, thread_id, resource_id)
+
+    def turns(self, session_id: str) -> list[str]:
+        """The sessions of its conversation up to this one."""
+        return origin.turns_of(self.database, session_id)
 
     def claim(
         self,
@@ -347,6 +378,10 @@ class Store:
     def topics(self, session_ids: Collection[str]) -> dict[str, str]:
         """Session -> its input `topic`, for those that have one."""
         return topics.topics(self.database, session_ids)
+
+    def family(self, session_id: str) -> list[Row]:
+        """Every session that hangs together with this one, oldest first, without payloads; SessionNotFound."""
+        return family.family_rows(self.database, session_id)
 
     def definition(self, digest: str) -> Row:
         """A stored definition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import states
@@ -25,11 +26,14 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.answers import NOTHING, answer_from, waiting
+from celery_cascade.sessions.branching import Change
 from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
+from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
 from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.resuming import check_action, resume_one
+from celery_cascade.sessions.starting import Target
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
@@ -401,6 +405,115 @@ class Session:
         answer = answer_from(done=done, again=again, skip=skip, step=step)
         resume_one(self._runtime, self.id, Action(action="resume", actor=actor, reason=reason), answer)
         return self
+
+    def fork(
+        self,
+        *,
+        at: str | None = None,
+        from_failure: bool = False,
+        inputs: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        definition: Target | None = None,
+        conversation: bool = True,
+        session_id: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        thread_id: str | None = None,
+        resource_id: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Session:
+        """A new session that begins with this one's finished steps and goes its own way; this one stays as it is.
+
+        Results of kept steps are taken over, whatever their inputs were; `plan_fork` shows which. Of the context comes
+        along what they have set, and what was set from outside up to there; of the conversation likewise.
+
+        Args:
+            at: this step runs again, and all that depends on it. None = all that had not ended well runs.
+            from_failure: as `at` with the steps that failed.
+            inputs: these replace inputs of the same names, the others stay.
+            context: these replace variables of the same names.
+            definition: another one: a file, a mapping, a registered name; `"current"` = whatever the file of this
+                session says now. None = the stored one.
+            conversation: False = nothing of what was said comes along.
+            session_id: of the new one; None = a random one.
+            name, tags: of the new one; None = as this one's.
+            thread_id, resource_id: your own handle on the new one's conversation, which is another one from here on.
+                None = no thread, and this one's resource.
+            actor, reason: who and why; kept with the new session.
+
+        Raises:
+            SessionConflict: the step has not ended, nothing would be left to run, the new id is taken, or the thread
+                is in a session that runs.
+            UsageError: there is no such step.
+            DefinitionError, InputError, TemplateError, PayloadTooLarge, NotSerializable: nothing was written.
+        """
+        change = Change(
+            at=at,
+            from_failure=from_failure,
+            inputs=inputs,
+            context=context,
+            definition=definition,
+            conversation=conversation,
+        )
+        options = ForkOptions(
+            session_id=session_id,
+            name=name,
+            tags=tags,
+            thread_id=thread_id,
+            resource_id=resource_id,
+            actor=actor,
+            reason=reason,
+        )
+        return Session(self._runtime, fork(self._runtime, self.id, change, options))
+
+    def plan_fork(
+        self,
+        *,
+        at: str | None = None,
+        from_failure: bool = False,
+        inputs: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        definition: Target | None = None,
+    ) -> ForkPlan:
+        """What `fork` with the same arguments would keep and run; raises its errors, and writes nothing."""
+        change = Change(at=at, from_failure=from_failure, inputs=inputs, context=context, definition=definition)
+        return plan_fork(self._runtime, self.id, change)
+
+    def rerun(
+        self,
+        *,
+        session_id: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        thread_id: str | None = None,
+        resource_id: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Session:
+        """A new session with the same definition and inputs, byte for byte, from the first step on (R22).
+
+        Its file may have changed or be gone: what is stored counts. The context begins empty, and nothing that was
+        said comes along.
+
+        Args:
+            session_id: of the new one; None = a random one.
+            name, tags, thread_id, resource_id, actor, reason: as for `fork`.
+
+        Raises:
+            SessionConflict: the new id is taken, or the thread is in a session that runs.
+            DefinitionError: the app does not know a task of it any more.
+        """
+        options = ForkOptions(
+            session_id=session_id,
+            name=name,
+            tags=tags,
+            thread_id=thread_id,
+            resource_id=resource_id,
+            actor=actor,
+            reason=reason,
+        )
+        return Session(self._runtime, rerun(self._runtime, self.id, options))
 
     def keep(self, keep: bool = True, *, actor: str | None = None, reason: str | None = None) -> bool:
         """Pin it, so that no prune deletes it or its tree, whatever their age; `keep(False)` undoes it.

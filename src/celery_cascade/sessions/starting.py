@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 
 from celery.canvas import Signature
 
-from celery_cascade import events
-from celery_cascade.crash_points import CrashPoint, reached
+from celery_cascade.crash_points import CrashPoint
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
@@ -26,21 +25,18 @@ from celery_cascade.engine.decision import Decision, Facts, Started
 from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.checked import context_text
-from celery_cascade.persistence.rows import NewSession, NewStep, QueuedStep, StepKey
+from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.states import FINAL_SESSION, SessionStatus
 from celery_cascade.tasks.arguments import mismatch
 from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.current import current_attempt
-from celery_cascade.tasks.driver import drive
-from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.propagate import session_of_caller
-from celery_cascade.tasks.publish import driving, is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
-from celery_cascade.tasks.settling import settle
 from celery_cascade.words import shown, suggestion
 
 logger = logging.getLogger("celery_cascade")
@@ -133,10 +129,16 @@ def _read_signature(
     return source_of(signature, runtime.tasks, sent or Sent(), max_bytes=runtime.config.max_definition_bytes)
 
 
-def check_tasks(runtime: Runtime, plan: Plan, source: Source) -> None:
-    """Every task of the cascade is registered, and takes its arguments. Raises DefinitionError with the right name."""
+def check_tasks(runtime: Runtime, plan: Plan, source: Source, left_out: Collection[str] = ()) -> None:
+    """Every task of the cascade is registered, and takes its arguments. Raises DefinitionError with the right name.
+
+    Args:
+        left_out: steps that are not going to run.
+    """
     known = runtime.tasks
     for step in plan.steps.values():
+        if step.id in left_out:
+            continue
         if step.task not in known:
             near = suggestion(step.task, (name for name in known if not name.startswith("celery.")))
             what = f"step {step.id!r}: task {step.task!r} is not registered in app {runtime.app.main!r}{near}"
@@ -171,15 +173,9 @@ def start(
     """
     options = options or StartOptions()
     session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
-    _check(options)
+    check_options(options)
     beginning = begin(runtime, target, inputs, session_id, sent)
-    driven = is_driving(session_id)
-    if not (here or driven or runtime.app.conf.task_always_eager):
-        return _write(runtime, beginning, options)
-    with driving(session_id), local_worker(runtime):  # if this process dies, others know whose its steps were
-        _write(runtime, beginning, options)
-        if not driven:
-            drive(runtime, session_id)
+    launch(runtime, session_id, lambda: _write(runtime, beginning, options), here=here)
     return session_id
 
 
@@ -187,7 +183,7 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
     session_id = beginning.facts.session_id
     new = _new_session(runtime, beginning, options, session_id)
     rows = _rows(runtime, beginning)
-    resend = None if is_driving(session_id) else runtime.config.resend_after
+    resend = resend_after(runtime, session_id)
     patience = runtime.config.database_patience
     try:
         patiently(
@@ -197,14 +193,8 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
         )
     except SessionConflict as conflict:
         return _existing(runtime, beginning, options, conflict)
-    runtime.remember(beginning.facts)
-    reached(CrashPoint.STARTED)
-    events.session_started.send(runtime.app, session_id=session_id, cascade_id=beginning.cascade.id)
-    runtime.publisher.send(
-        QueuedStep(key=StepKey(session_id, row.step), task=row.task) for row in rows if row.status == "queued"
-    )
-    if len(beginning.decision.skip) == len(beginning.facts.plan.steps):
-        settle(runtime, session_id)
+    ended = len(beginning.decision.skip) == len(beginning.facts.plan.steps)
+    after_commit(runtime, beginning.facts, rows, ended=ended, point=CrashPoint.STARTED)
     return session_id
 
 
@@ -228,7 +218,8 @@ def start_options(**given: Any) -> StartOptions:
     return StartOptions(**given)
 
 
-def _check(options: StartOptions) -> None:
+def check_options(options: StartOptions) -> None:
+    """Refuse what cannot be stored. Raises UsageError."""
     if not isinstance(options.mode, str) or not isinstance(options.trigger, str):
         raise UsageError("mode and trigger must be text")
     for name, longest in _LENGTHS.items():
@@ -270,11 +261,11 @@ def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, 
         execution_key=None if source.path is None else execution_key([source.path]),
         expires_in=options.expires_in,
         context=context_text(options.context, "context", runtime.config.max_payload_bytes) if options.context else None,
-        **_parentage(runtime),
+        **parentage(runtime),
     )
 
 
-def _parentage(runtime: Runtime) -> dict[str, Any]:
+def parentage(runtime: Runtime) -> dict[str, Any]:
     """Whose step or spawned task starts this session, if one does (R10)."""
     parent = session_of_caller()
     if parent is None:

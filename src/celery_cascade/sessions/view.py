@@ -76,6 +76,10 @@ def summary(row: Row, now: datetime) -> dict[str, Any]:
         "thread_id": row["thread_id"],
         "resource_id": row["resource_id"],
         "tags": _tags(row),
+        "trigger": row["trigger"],
+        "forked_from": row["forked_from"],
+        "forked_step": row["forked_step"],
+        "continues": row["continues"],
         "created_at": iso(row["created_at"]),
         "started_at": iso(row["started_at"]),
         "updated_at": iso(row["updated_at"]),
@@ -115,8 +119,10 @@ def whole(
     phases = {} if plan is None else {step.id: step.phase for step in plan.steps.values()}
     shown = [_step(step, owner, phases.get(step["step"])) for step in _in_order(steps, plan)]
     done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
-    # What was skipped along with the checkpoint of another step has none of its own.
-    checkpoints = sorted((s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"])
+    # What was skipped along with the checkpoint of another step has none of its own, nor has what a fork has kept.
+    checkpoints = sorted(
+        (s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"] and s["version"] > 1
+    )
     found = summary(row, now)
     return {
         **found,
