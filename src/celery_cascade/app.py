@@ -24,6 +24,7 @@ from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.sessions.page import Page
 from celery_cascade.sessions.plain import start_plain, store_usable
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
+from celery_cascade.sessions.registry import last_of, path_of
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
@@ -241,6 +242,24 @@ class Cascades:
         """The handle on one session. Raises SessionNotFound."""
         self.runtime.store.head(look_up_id(self.runtime.store, session_id))
         return Session(self.runtime, session_id)
+
+    def last_session(self, *files: str | os.PathLike[str]) -> Session | None:
+        """The newest session that was started from exactly these files, whatever became of it; None = there is none.
+
+        What `run FILE --resume` finds: nobody needs to remember an id. Edits, the order of several files, links and
+        relative paths make no difference; the file itself need not be there any more.
+
+        Args:
+            files: path of a cascade file, or a registered name; several for a set that was started together.
+
+        Raises:
+            UsageError: there is no path among the arguments, or one is none.
+            DefinitionNotFound: a name that is neither registered nor a file.
+        """
+        if not files:
+            raise UsageError("last_session needs a file", hint="Such as: cascades.last_session('order.yaml')")
+        row = last_of(self.runtime, [path_of(self.runtime, file) for file in files])
+        return None if row is None else Session(self.runtime, row["session_id"])
 
     def sessions(
         self,

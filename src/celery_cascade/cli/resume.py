@@ -15,7 +15,7 @@ from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
 from celery_cascade.cli.problems import as_called
-from celery_cascade.cli.run import watch_to_the_end
+from celery_cascade.cli.watching import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.head import Action

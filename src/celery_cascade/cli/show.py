@@ -42,7 +42,7 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
         out_json({"session": whole})
         return
     for name, value in _summary(runtime, whole):
-        out(f"{name:<10}{value}")
+        out(f"{name:<13}{value}")
     out("")
     _steps(whole["steps"])
     _attempts(found, traceback)
@@ -75,6 +75,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
         *_origin(whole),
         ("Status", painted(whole["status"]) + (f", {printable(reason)}" if reason else "")),
         ("Progress", f"{progress['done']} of {progress['total']} steps ({progress['percent']} %)"),
+        ("Checkpoints", _checkpoints(whole["checkpoints"])),
         ("Phase", printable(whole["current_phase"] or "-")),
         ("Started", local(whole["started_at"] or whole["created_at"])),
         ("Finished", local(whole["finished_at"]) + _span(whole["started_at"], whole["finished_at"], " (took {})")),
@@ -99,6 +100,8 @@ def _origin(whole: dict[str, Any]) -> list[tuple[str, str]]:
         at = f" at {printable(whole['forked_step'])}" if whole["forked_step"] else ""
         return [(word, f"{whole['forked_from']}{at}")]
     return [] if whole["continues"] is None else [("Continues", whole["continues"])]
+def _checkpoints(found: list[dict[str, Any]]) -> str:
+    return f"{len(found):,}, the last one {found[-1]['checkpoint']} after {found[-1]['step']}" if found else "none yet"
 
 
 def _span(began: str | None, ended: str | None, form: str = "{}") -> str:

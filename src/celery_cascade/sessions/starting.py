@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from celery.canvas import Signature
@@ -22,14 +21,15 @@ from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
-from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
+from celery_cascade.errors import SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.canvas import Sent, source_of
-from celery_cascade.sessions.execution_key import execution_key
+from celery_cascade.sessions.execution_key import execution_key, is_path
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
+from celery_cascade.sessions.registry import path_of
 from celery_cascade.states import FINAL_SESSION, SessionStatus
 from celery_cascade.tasks.arguments import mismatch
 from celery_cascade.tasks.calls import encoded_call
@@ -58,6 +58,7 @@ class StartOptions:
     expires_in: float | None = None
     trigger: str = "python"
     context: Mapping[str, Any] | None = None
+    files: Sequence[str] = ()  #: the whole set that it was started from; () = the definition's own file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +83,7 @@ def read_target(runtime: Runtime, target: Target) -> Source:
             f"{shown(target)} cannot be started",
             hint="Give the path of a cascade file, a registered name, or a mapping with `cascade` and `steps`",
         )
-    text = os.fspath(target)
-    if text in runtime.registered:
-        text = runtime.registered[text]
-    elif Path(text).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(text).is_file():
-        raise DefinitionNotFound(
-            f"{text!r} is neither a cascade file nor a registered cascade{suggestion(text, runtime.registered)}",
-            hint="Give the path of a .yaml or .json file, or register it first: cascades.register('order.yaml')",
-        )
-    return read_file(text, runtime.config.max_definition_bytes)
+    return read_file(path_of(runtime, target), runtime.config.max_definition_bytes)
 
 
 def begin(
@@ -231,11 +224,17 @@ def check_options(options: StartOptions) -> None:
         check_text(tag, "a tag", 255)
     if options.context is not None and not isinstance(options.context, Mapping):
         raise UsageError(f"context is {shown(options.context)}; it must be a mapping", hint="For example: {'n': 1}")
+    _check_files(options.files)
     seconds = options.expires_in
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_LIFE:
         raise UsageError(f"expires_in is {seconds!r}; it must be more than 0 seconds and at most a hundred years")
+
+
+def _check_files(files: Any) -> None:
+    if not isinstance(files, (list, tuple)) or not all(is_path(path) for path in files):
+        raise UsageError(f"files is {shown(files)}; it must be a list of paths")
 
 
 def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:
@@ -258,11 +257,16 @@ def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, 
         thread_id=options.thread_id,
         resource_id=options.resource_id,
         idempotency_key=options.idempotency_key,
-        execution_key=None if source.path is None else execution_key([source.path]),
+        execution_key=_execution_key(options.files or [source.path]),
         expires_in=options.expires_in,
         context=context_text(options.context, "context", runtime.config.max_payload_bytes) if options.context else None,
         **parentage(runtime),
     )
+
+
+def _execution_key(paths: Sequence[str | None]) -> str | None:
+    known = [path for path in paths if path is not None]
+    return execution_key(known) if known else None
 
 
 def parentage(runtime: Runtime) -> dict[str, Any]:

@@ -12,24 +12,19 @@ from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import StoreError
 from celery_cascade.persistence.doubts import ANSWERED
 from celery_cascade.persistence.rows import NO_ITEM, Row
+from celery_cascade.sessions.checkpoints import checkpoints_in
 from celery_cascade.states import SessionStatus, StepStatus
 
 logger = logging.getLogger("celery_cascade")
 
 SCHEMA = "cascade/1"
 
-_DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
 _ENDED_EARLY = frozenset({SessionStatus.FAILED, SessionStatus.CANCELLED, SessionStatus.EXPIRED})
 
 
 def iso(moment: datetime | None) -> str | None:
     """ISO-8601 in UTC with a Z (R96)."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def checkpoint_name(session_id: str, number: int) -> str:
-    """How a checkpoint is written wherever it is shown (D13)."""
-    return f"{session_id}_ckpt_{number}"
 
 
 def plain(text: str | None, what: str = "a stored value") -> Any:
@@ -119,10 +114,6 @@ def whole(
     phases = {} if plan is None else {step.id: step.phase for step in plan.steps.values()}
     shown = [_step(step, owner, phases.get(step["step"])) for step in _in_order(steps, plan)]
     done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
-    # What was skipped along with the checkpoint of another step has none of its own, nor has what a fork has kept.
-    checkpoints = sorted(
-        (s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"] and s["version"] > 1
-    )
     found = summary(row, now)
     return {
         **found,
@@ -135,8 +126,8 @@ def whole(
         "parent_session_id": row["parent_session_id"],
         "depth": row["depth"],
         "checkpoints": [
-            {"checkpoint": checkpoint_name(row["session_id"], version), "number": version, "step": step}
-            for version, step in checkpoints
+            {"checkpoint": one.name(row["session_id"]), "number": one.number, "step": one.step}
+            for one in checkpoints_in(steps)
         ],
         "steps": shown,
         "waits_for": [_doubt(step, attempts) for step in shown if waits(step)],
