@@ -86,9 +86,10 @@ def _named(runtime: Runtime, files: FileSet, word: str) -> Row:
     except SessionNotFound as error:
         raise SessionNotFound(f"Session ID not found: {error.message}", hint=error.hint) from error
     _check_files(row, files)
-    if row["status"] in _ENDED:
+    if _over(runtime, row):
+        what = f"is {row['status']}" if row["status"] in _ENDED else f"expired at {local(row['expires_at'])}"
         raise NotResumable(
-            f"session {row['session_id']} is {row['status']}; there is nothing to resume",
+            f"session {row['session_id']} {what}; there is nothing to resume",
             hint=f"Look: cascade show {row['session_id']}",
         )
     say(f"Resuming explicit session: {row['session_id']}")
