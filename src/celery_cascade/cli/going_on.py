@@ -22,13 +22,14 @@ from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.restored import after, before
 from celery_cascade.cli.resume_option import Resume
 from celery_cascade.cli.watching import leave, watch_to_the_end
-from celery_cascade.cli.words import printable, say
+from celery_cascade.cli.words import counted, printable, say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.source import read_file
 from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionConflict
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.checkpoints import checkpoints_in
+from celery_cascade.sessions.ids import new_session_id
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.view import plain, summary
@@ -135,14 +136,40 @@ def _tell_edit(runtime: Runtime, row: Row, asked: Request, now: Source) -> None:
 
 
 def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
-    raise NotImplementedError
+    """A session of its own that begins with what was checkpointed, and has the file as it is now."""
+    runtime, origin = caller.runtime, Session(caller.runtime, row["session_id"])
+    if row["status"] == SessionStatus.ACTIVE:
+        raise SessionConflict(
+            f"session {origin.id} is active: with a fork beside it, what is left would run twice",
+            hint=f"Let it stop first: cascade suspend {origin.id}\n"
+            f"or let both go on: cascade fork {origin.id} --use-current-definition",
+        )
+    new_id = new_session_id()
+    about: dict[str, Any] = {"definition": now, "session_id": new_id, "actor": actor()}
+    if _here(runtime, asked):
+        with driving(new_id), local_worker(runtime):
+            _tell_fork(origin, origin.fork(**about))
+            run_here(runtime, new_id, since=1)
+    forked = origin.fork(**about)
+    _tell_fork(origin, forked)
+    _follow(caller, asked, forked, since=1)
+
+
+def _tell_fork(origin: Session, forked: Session) -> None:
+    kept = forked.to_dict()["progress"]["done"]
+    say(f"Session {forked.id}")
+    say(f"It has the file as it is now, and {counted(kept, 'finished step')} of session {origin.id}, which stays as it is.")
+
+
+def _here(runtime: Runtime, asked: Request) -> bool:
+    return asked.local or bool(runtime.app.conf.task_always_eager)
 
 
 def _resume(caller: Caller, asked: Request, row: Row) -> None:
     """Attach to one that runs; set the others going from their last checkpoint."""
     runtime, session_id = caller.runtime, row["session_id"]
     found = Session(runtime, session_id)
-    here = asked.local or bool(runtime.app.conf.task_always_eager)
+    here = _here(runtime, asked)
     if row["status"] == SessionStatus.ACTIVE:
         told: Mapping[str, Any] = summary(row, runtime.store.now())["progress"]
         say(f"Session {session_id} is active: {told['done']} of {told['total']} steps are done.")
