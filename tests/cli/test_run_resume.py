@@ -425,3 +425,72 @@ def test_a_file_that_is_gone_does_not_stop_its_session(project: Project, word: l
     nothing = project.run("run", "broken.yaml", "--resume", "--local")
     assert nothing.exit_code == 3, "there is nothing to start a new one from"
     assert "there is no such file" in nothing.stderr
+
+
+def test_the_current_definition_is_a_fork_at_the_last_checkpoint_in_one_step(project: Project) -> None:
+    """D7: what was checkpointed is kept, the rest is as the file says now; the origin stays as it is."""
+    session_id = failed(project)
+    before = project.json("show", session_id)
+    edit(project, "shop.fail, retry: {max_attempts: 2, delay: 10ms}", "shop.add, with: {x: 41}")
+    result = project.run("run", "broken.yaml", "--resume", "--use-current-definition", "--local")
+    assert (result.exit_code, result.stdout) == (0, "42\n"), result.stderr
+    assert f"Found previous session: {session_id}\n" in result.stderr
+    assert "    +  - {id: boom, task: shop.add, with: {x: 41}}\n" in result.stderr
+    forked = id_in(result.stderr)
+    assert f"keeps 1 finished step of session {session_id}" in result.stderr
+    attempts = {step["step"]: step["attempt"] for step in project.cascades.session(forked).steps}
+    assert attempts["boom"] == 1
+    assert ids(project) == [forked, session_id]
+    assert project.json("show", session_id) == before
+    assert project.cascades.last_session("broken.yaml") == project.cascades.session(forked)
+
+
+@pytest.mark.parametrize("line", ["{id} broken.yaml", "broken.yaml {id}", "broken.yaml", "-i x=1 broken.yaml"])
+def test_the_current_definition_can_be_asked_for_wherever_the_id_stands(project: Project, line: str) -> None:
+    """R61, D7; a worker does the rest."""
+    project.run("run", "order.yaml", "-i", "n=1", "--detach")
+    (project.folder / "broken.yaml").write_text("inputs: {x: {default: 1}}\n" + BROKEN)
+    session_id = failed(project)
+    edit(project)
+    words = line.format(id=session_id).split()
+    result = project.run("run", "--use-current-definition", "--detach", "--resume", *words)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() not in ("", session_id)
+    assert project.cascades.session(result.stdout.strip()).status == "active"
+    assert project.cascades.session(session_id).status == "failed"
+
+
+def test_an_unchanged_file_needs_no_fork(project: Project) -> None:
+    """D7: it goes on under its own id."""
+    session_id = failed(project)
+    (project.folder / "go").touch()
+    result = project.run("run", "broken.yaml", "--resume", "--use-current-definition", "--local")
+    assert result.exit_code == 0
+    assert "broken.yaml is as it was when the session started: nothing is forked." in result.stderr
+    assert ids(project) == [session_id]
+
+
+def test_an_active_session_is_not_forked_behind_its_back(project: Project) -> None:
+    """D7: what is left would run twice; exit 4 with what to do."""
+    session_id = project.started()
+    with (project.folder / "order.yaml").open("a") as file:
+        file.write("# edited\n")
+    result = project.run("run", "order.yaml", "--resume", "--use-current-definition", "--detach")
+    assert result.exit_code == 4
+    assert f"session {session_id} is active" in result.stderr
+    assert f"suspend {session_id}" in result.stderr
+    assert ids(project) == [session_id]
+
+
+@pytest.mark.parametrize(("text", "code"), [("cascade: [", 6), (None, 3)])
+def test_a_current_definition_that_is_none_changes_nothing(project: Project, text: str | None, code: int) -> None:
+    """D7."""
+    session_id = failed(project)
+    before = project.json("show", session_id)
+    os.remove(project.folder / "broken.yaml")
+    if text is not None:
+        (project.folder / "broken.yaml").write_text(text)
+    result = project.run("run", "broken.yaml", "--resume", "--use-current-definition", "--local")
+    assert result.exit_code == code, result.stderr
+    assert project.json("show", session_id) == before
+    assert ids(project) == [session_id]

@@ -158,7 +158,7 @@ def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
 def _tell_fork(origin: Session, forked: Session) -> None:
     kept = forked.to_dict()["progress"]["done"]
     say(f"Session {forked.id}")
-    say(f"It has the file as it is now, and {counted(kept, 'finished step')} of session {origin.id}, which stays as it is.")
+    say(f"It has the file as it is now and keeps {counted(kept, 'finished step')} of session {origin.id}.")
 
 
 def _here(runtime: Runtime, asked: Request) -> bool:
