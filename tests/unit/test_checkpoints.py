@@ -21,8 +21,14 @@ def test_the_latest_is_the_one_with_the_highest_number() -> None:
 
 
 def test_what_is_no_checkpoint_is_left_out_and_without_any_there_is_an_empty_list() -> None:
-    """R67: what runs, what failed, and what was skipped along with another step's checkpoint."""
-    rows = [row(3, "a", "running"), row(4, "b", "failed"), row(5, "c", "skipped", None), row(6, "d", "pending", None)]
+    """R67: what runs, what failed, what was skipped along with another step's checkpoint, what a fork has kept."""
+    rows = [
+        row(1, "k"),
+        row(3, "a", "running"),
+        row(4, "b", "failed"),
+        row(5, "c", "skipped", None),
+        row(6, "d", "pending", None),
+    ]
     assert checkpoints_in(rows) == []
     assert checkpoints_in([]) == []
     assert [one.step for one in checkpoints_in([*rows, row(7, "e", "skipped")])] == ["e"]

@@ -19,7 +19,7 @@ def before(session_id: str, found: Sequence[Checkpoint]) -> Iterator[str]:
         found: its checkpoints, oldest first.
     """
     if not found:
-        yield f"No program checkpoints found for session {session_id}: it goes on with its first step."
+        yield f"No program checkpoints found for session {session_id}: none of its steps has ended yet."
         return
     yield f"Found program checkpoint: {found[-1].name(session_id)}"
     yield f"Session: {session_id}"

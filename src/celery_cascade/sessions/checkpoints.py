@@ -38,7 +38,7 @@ def checkpoint_name(session_id: str, number: int) -> str:
 def checkpoints_in(steps: Iterable[Mapping[str, Any]]) -> list[Checkpoint]:
     """The checkpoints among a session's step rows, oldest first.
 
-    What was skipped along with the checkpoint of another step has none of its own.
+    What was skipped along with the checkpoint of another step has none of its own, nor has what a fork has kept.
     """
-    done = (row for row in steps if row["status"] in _DONE and row["started_at"])
+    done = (row for row in steps if row["status"] in _DONE and row["started_at"] and row["version"] > 1)
     return sorted(Checkpoint(row["version"], row["step"], row["item"]) for row in done)
