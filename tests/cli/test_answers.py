@@ -66,7 +66,7 @@ def test_a_resume_without_an_answer_exits_5_with_commands_that_work(project: Pro
 def test_show_names_the_step_what_happened_and_the_three_commands(project: Project) -> None:
     session_id = project.in_doubt()
     shown = project.run("show", session_id).stdout
-    assert "Status       suspended, in_doubt" in shown
+    assert "Status    suspended, in_doubt" in shown
     assert "Step one (in_doubt): attempt 1 began " in shown
     assert "and lost its worker " in shown
     assert "its crashes so far: 1." in shown

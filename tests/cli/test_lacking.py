@@ -40,7 +40,7 @@ def test_no_living_worker_knows_the_task_is_said_everywhere(project: Project) ->
     of_session, of_list, of_step = told(project, session_id)
     assert (of_session, of_list) == (why, why)
     assert of_step.startswith(f"{why}; sent again in ")
-    assert f"Status       active, {why}\n" in project.run("show", session_id).stdout
+    assert f"Status    active, {why}\n" in project.run("show", session_id).stdout
     assert f"queued ({why}; sent again in " in project.run("show", session_id).stdout
     assert f"active, {why}" in project.run("ls").stdout
     (check,) = [check for check in project.json("doctor")["checks"] if check["name"] == "task"]

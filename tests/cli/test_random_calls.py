@@ -70,7 +70,7 @@ def test_random_starts_are_refused_whole_or_started_whole(project: Project, stor
     check()
 
 
-CALLS = ["sessions", "session", "prune", "register", "run", "cleanup_old_sessions"]
+CALLS = ["sessions", "session", "last_session", "prune", "register", "run", "cleanup_old_sessions"]
 
 
 def test_random_calls_of_the_api_are_answered_or_refused_in_words(project: Project) -> None:

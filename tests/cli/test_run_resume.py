@@ -445,7 +445,10 @@ def test_the_current_definition_is_a_fork_at_the_last_checkpoint_in_one_step(pro
     assert project.cascades.last_session("broken.yaml") == project.cascades.session(forked)
 
 
-@pytest.mark.parametrize("line", ["{id} broken.yaml", "broken.yaml {id}", "broken.yaml", "-i x=1 broken.yaml"])
+@pytest.mark.parametrize(
+    "line",
+    ["--resume {id} broken.yaml", "broken.yaml --resume {id}", "--resume broken.yaml", "--resume -i x=1 broken.yaml"],
+)
 def test_the_current_definition_can_be_asked_for_wherever_the_id_stands(project: Project, line: str) -> None:
     """R61, D7; a worker does the rest."""
     project.run("run", "order.yaml", "-i", "n=1", "--detach")
@@ -453,7 +456,7 @@ def test_the_current_definition_can_be_asked_for_wherever_the_id_stands(project:
     session_id = failed(project)
     edit(project)
     words = line.format(id=session_id).split()
-    result = project.run("run", "--use-current-definition", "--detach", "--resume", *words)
+    result = project.run("run", "--use-current-definition", "--detach", *words)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.strip() not in ("", session_id)
     assert project.cascades.session(result.stdout.strip()).status == "active"
@@ -494,3 +497,15 @@ def test_a_current_definition_that_is_none_changes_nothing(project: Project, tex
     assert result.exit_code == code, result.stderr
     assert project.json("show", session_id) == before
     assert ids(project) == [session_id]
+
+
+# -- one place to look
+def test_ls_and_show_are_the_place_to_look_for_sessions_and_checkpoints(project: Project) -> None:
+    """R77, R80: no folder to list, no file to read."""
+    session_id = failed(project)
+    assert ids(project) == [session_id]
+    (checkpoint,) = project.json("show", session_id)["session"]["checkpoints"]
+    shown = project.run("show", session_id).stdout
+    assert f"Saved     1 checkpoint, the last one {checkpoint['checkpoint']} after before\n" in shown
+    assert f"Cascade   broken from {project.folder / 'broken.yaml'}\n" in shown
+    assert "Saved     no checkpoint yet\n" in project.run("show", project.started()).stdout

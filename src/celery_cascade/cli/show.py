@@ -16,7 +16,7 @@ from celery_cascade.cli.living import Attendance, nobody
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
-from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took, why
+from celery_cascade.cli.words import counted, is_json, local, out, out_json, painted, preview, printable, took, why
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
@@ -42,7 +42,7 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
         out_json({"session": whole})
         return
     for name, value in _summary(runtime, whole):
-        out(f"{name:<13}{value}")
+        out(f"{name:<10}{value}")
     out("")
     _steps(whole["steps"])
     _attempts(found, traceback)
@@ -75,7 +75,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
         *_origin(whole),
         ("Status", painted(whole["status"]) + (f", {printable(reason)}" if reason else "")),
         ("Progress", f"{progress['done']} of {progress['total']} steps ({progress['percent']} %)"),
-        ("Checkpoints", _checkpoints(whole["checkpoints"])),
+        ("Saved", _saved(whole["checkpoints"])),
         ("Phase", printable(whole["current_phase"] or "-")),
         ("Started", local(whole["started_at"] or whole["created_at"])),
         ("Finished", local(whole["finished_at"]) + _span(whole["started_at"], whole["finished_at"], " (took {})")),
@@ -100,8 +100,13 @@ def _origin(whole: dict[str, Any]) -> list[tuple[str, str]]:
         at = f" at {printable(whole['forked_step'])}" if whole["forked_step"] else ""
         return [(word, f"{whole['forked_from']}{at}")]
     return [] if whole["continues"] is None else [("Continues", whole["continues"])]
-def _checkpoints(found: list[dict[str, Any]]) -> str:
-    return f"{len(found):,}, the last one {found[-1]['checkpoint']} after {found[-1]['step']}" if found else "none yet"
+
+
+def _saved(checkpoints: list[dict[str, Any]]) -> str:
+    if not checkpoints:
+        return "no checkpoint yet"
+    last = checkpoints[-1]
+    return f"{counted(len(checkpoints), 'checkpoint')}, the last one {last['checkpoint']} after {last['step']}"
 
 
 def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
