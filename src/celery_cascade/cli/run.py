@@ -37,7 +37,7 @@ from celery_cascade.tasks.runtime import Runtime
 _EXAMPLE = (
     "celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org",
     "id=$(celery -A proj cascade run order.yaml -i order_id=7 --detach)",
-    "celery -A proj cascade run order.yaml --resume",
+    "celery -A proj cascade run order.yaml -i order_id=7 --resume",
 )
 
 
