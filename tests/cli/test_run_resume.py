@@ -298,6 +298,7 @@ def test_one_that_has_completed_cannot_go_on(project: Project) -> None:
     assert result.exit_code == 5
     assert f"session {session_id} is completed" in result.stderr
     assert ids(project) == [session_id]
+    assert commands_in(result.stderr) == [["show", session_id], ["rerun", session_id]]
 
 
 # -- what else stands on the line
@@ -312,11 +313,11 @@ def test_inputs_that_are_the_same_are_fine_and_others_are_refused(project: Proje
     assert f"session {session_id} was started with other inputs than these: n, colour" in result.stderr
     assert ids(project) == [session_id]
     result = project.run("run", "order.yaml", "-i", "n=2", "--resume", "--detach")
-    go_on, anew, look = commands_in(result.stderr)
+    go_on, fork, anew, look = commands_in(result.stderr)
     assert project.run(*go_on, "--detach").stdout == f"{session_id}\n"
     assert project.run(*look).exit_code == 0
-    assert project.run(*anew, "--detach").exit_code == 0
-    assert len(ids(project)) == 2
+    assert [project.run(*command, "--detach").exit_code for command in (fork, anew)] == [0, 0]
+    assert len(ids(project)) == 3
 
 
 @pytest.mark.parametrize(

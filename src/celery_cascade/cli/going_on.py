@@ -103,6 +103,7 @@ def _check_inputs(runtime: Runtime, row: Row, asked: Request) -> None:
     raise SessionConflict(
         f"session {session_id} was started with other inputs than these: {printable(', '.join(other))}",
         hint=f"Go on with the inputs that it has: {command(asked.files, session_id)}\n"
+        f"Go on from its last checkpoint with these, in a fork: cascade fork {session_id} {shlex.join(words)}\n"
         f"Run the cascade with these: cascade run {file} {shlex.join(words)}\n"
         f"See what it was started with: cascade show {session_id}",
     )

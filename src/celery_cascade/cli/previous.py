@@ -90,7 +90,8 @@ def _named(runtime: Runtime, files: FileSet, word: str) -> Row:
         what = f"is {row['status']}" if row["status"] in _ENDED else f"expired at {local(row['expires_at'])}"
         raise NotResumable(
             f"session {row['session_id']} {what}; there is nothing to resume",
-            hint=f"Look: cascade show {row['session_id']}",
+            hint=f"Look: cascade show {row['session_id']}\n"
+            f"Run it again, with the same definition and inputs: cascade rerun {row['session_id']}",
         )
     say(f"Resuming explicit session: {row['session_id']}")
     return row
