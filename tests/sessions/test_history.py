@@ -35,6 +35,8 @@ def made(kit: Kit, monkeypatch: Any) -> Trace:
         me = current_session()
         assert me is not None
         Session(kit.runtime, me.id).suspend(actor="ann", reason="lunch")
+        me.context["seen"] = ["stop"]
+        me.say("assistant", "lunch?")
         return "done"
 
     return Trace(kit, monkeypatch)
@@ -65,6 +67,8 @@ def test_a_session_with_a_retry_a_join_a_skip_a_crash_and_a_suspension(any_kit: 
     kit.deliver()
     assert session.status == "suspended"
     session.context["n"] = {"deep": [1]}
+    session.say("user", "go on,\nplease")
+    session.context["n"]["deep"].append(2)
     session.keep(actor="bob")
     session.resume(actor="ann", reason="back")
     kit.deliver()
@@ -79,13 +83,16 @@ def test_a_session_with_a_retry_a_join_a_skip_a_crash_and_a_suspension(any_kit: 
     versions = session.timeline()
     assert [line["version"] for line in versions] == list(range(1, session.version + 1))
     told = [line["what"] for line in versions]
-    assert told[0] == "started; step a lost its worker in attempt 1: WorkerLost: " + told[0].rpartition(": ")[2]
+    assert told[0].startswith("started; step a lost its worker in attempt 1: WorkerLost: ")
     assert told[1].startswith("step a succeeded (attempt 2, ")
     assert "step s skipped (when)" in told[1]
     assert any(line.startswith("step b failed in attempt 1: ValueError: not yet") for line in told)
     assert "to be suspended by ann: lunch" in told
     assert "suspended by ann: lunch" in told
-    assert "context: n set" in told
+    assert told.count("context: n set") == 2
+    assert "user said: go on, please" in told
+    (spoke,) = [line for line in told if line.startswith("step stop succeeded")]
+    assert spoke.endswith("; assistant said: lunch?; context: seen set by step stop")
     assert "kept by bob" in told
     assert "resumed by ann: back" in told
     assert "step last failed (attempt 1): ValueError: fixed is not there" in told

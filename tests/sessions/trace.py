@@ -65,7 +65,11 @@ class Trace:
 def state_of(session: Session) -> dict[str, Any]:
     """All that is to be seen of a session now."""
     found = session.to_dict()
-    return found | {"context": dict(session.context), "attempts": [_attempt(row) for row in session.attempts]}
+    return found | {
+        "context": dict(session.context),
+        "conversation_history": session.conversation_history,
+        "attempts": [_attempt(row) for row in session.attempts],
+    }
 
 
 def _attempt(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -38,7 +38,7 @@ def plan_and_remarks(runtime: Runtime, row: Row) -> tuple[Plan | None, dict[str,
         return None, {"warning": error.message}
 
 
-def history_of(runtime: Runtime, session_id: str) -> History:
+def read_history(runtime: Runtime, session_id: str) -> History:
     """A session at all its versions. Raises SessionNotFound: it is not there, or nothing is known of it (R19)."""
     past = runtime.store.past(session_id)
     if past.session["definition_digest"] is None and not past.steps:

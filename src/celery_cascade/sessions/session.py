@@ -34,7 +34,7 @@ from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fo
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.history.ready import first_seen
 from celery_cascade.sessions.ids import check_seconds
-from celery_cascade.sessions.replaying import history_of, plan_and_remarks, stored_cascade
+from celery_cascade.sessions.replaying import plan_and_remarks, read_history, stored_cascade
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
@@ -227,8 +227,8 @@ class Session:
     def at(self, version: int) -> dict[str, Any]:
         """Everything as it was when the session had come to this version, in the shape of `to_dict()`.
 
-        Besides there are `at` (the moment of that version), `context`, `messages` and `attempts`, all as of then. Read
-        and made anew at each call; to look at many versions, ask `history()` once.
+        Besides there are `at`, the moment of that version, and `context`, `conversation_history` and `attempts` as of
+        then. Read and made anew at each call; to look at many versions, ask `history()` once.
 
         Raises:
             UsageError: there is no such version; names the ones there are.
@@ -237,7 +237,7 @@ class Session:
         return self.history().at(version)
 
     def timeline(self) -> list[dict[str, Any]]:
-        """What made each version: `[{"version": 2, "at": …, "what": "step charge succeeded (attempt 1, 0.2 s)"}, …]`."""
+        """What made each version: `[{"version": 2, "at": …, "what": "step a succeeded (attempt 1, 0.2 s)"}, …]`."""
         return self.history().timeline()
 
     def history(self) -> History:
@@ -246,7 +246,7 @@ class Session:
         Raises:
             SessionNotFound: no such session, or nothing is known of it.
         """
-        return history_of(self._runtime, self.id)
+        return read_history(self._runtime, self.id)
 
     def stored_cascade(self) -> dict[str, Any]:
         """What it was started with: the definition as it was read, and as text; inputs, path and time.

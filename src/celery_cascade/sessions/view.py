@@ -165,17 +165,11 @@ def attempt(row: Row) -> dict[str, Any]:
 
 
 def message(row: Row) -> dict[str, Any]:
-    """A message of the conversation, with the moment and the step in which it was said."""
+    """A message of a conversation, as it was said."""
     what = f"session {row['session_id']}: message {row['seq']}"
-    extra = plain(row["extra"], what) or {}
-    return {
-        **(extra if isinstance(extra, dict) else {}),
-        "role": row["role"],
-        "content": plain(row["content"], what),
-        "step": row["step"],
-        "at": iso(row["created_at"]),
-        "version": row["version"],
-    }
+    extra = plain(row["extra"], what)
+    said = {"role": row["role"], "content": plain(row["content"], what)}
+    return said | {key: value for key, value in (extra or {}).items() if key not in said}
 
 
 def waits(step: Mapping[str, Any]) -> bool:

@@ -69,8 +69,8 @@ class History:
     def at(self, version: int) -> dict[str, Any]:
         """The session as it was when it had come to this version, in the shape of `Session.to_dict()`.
 
-        Besides: `at`, the moment of the version; `context`; `messages`, what was said up to then; and `attempts`, those
-        that had not succeeded.
+        Besides: `at`, the moment of the version; `context` and `conversation_history` as of then; and
+        `attempts`, those that had not succeeded.
 
         Raises:
             UsageError: there is no such version; names the ones there are.
@@ -92,7 +92,7 @@ class History:
             **self.remarks,
             "at": view.iso(moment),
             "context": self.context(version),
-            "messages": [view.message(row) for row in self._past.messages if row["version"] <= version],
+            "conversation_history": self.conversation(version),
             "attempts": [view.attempt(row) for row in attempts],
         }
 
@@ -126,9 +126,13 @@ class History:
 
     def context(self, version: int) -> Any:
         """The context as it was at a version, as JSON."""
-        value, folded = self._past.context
-        began = (value or {}) if folded is None else {}
-        return deltas.fold((row["delta"] for row in self._past.changes if row["version"] <= version), began)
+        return deltas.context_at(self._past.changes, version)
+
+    def conversation(self, version: int) -> list[dict[str, Any]]:
+        """What was said up to a version, and in the turns before, as JSON."""
+        me = self.session_id
+        rows = [row for row in self._past.conversation if row["session_id"] != me or row["version"] <= version]
+        return [view.message(row) for row in rows]
 
     def timeline(self) -> list[dict[str, Any]]:
         """A line a version: `{"version": 3, "at": …, "what": "step charge succeeded (attempt 2, 1.3 s)"}`."""

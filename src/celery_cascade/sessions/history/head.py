@@ -233,9 +233,7 @@ class _Fold:
             finished_at=row["finished_at"],
             pinned=row["pinned"],
         )
-        if replace(state, finished_at=real.finished_at) == real:
-            self.heads.states[-1] = real
-        elif self.last == 1 or len(self.heads.states) == 1:
+        if replace(state, finished_at=real.finished_at) == real or self.last == 1 or len(self.heads.states) == 1:
             self.heads.states[-1] = real
         else:
             self.heads.versions.append(self.last)

@@ -18,7 +18,7 @@ def borne(past: Past) -> Iterator[tuple[int, datetime]]:
     for rows, column in (
         (past.attempts, "finished_at"),
         (past.actions, "done_at"),
-        (past.messages, "created_at"),
+        (past.said, "created_at"),
         (past.changes, "set_at"),
     ):
         for row in rows:

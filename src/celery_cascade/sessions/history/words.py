@@ -63,8 +63,9 @@ class Teller:
                 yield row["version"], f"step {name(row)} skipped{why}"
 
     def _setbacks(self) -> Iterator[tuple[int, str]]:
+        began = self._past.session["created_at"]
         for row in sorted(self._past.attempts, key=lambda row: (row["version"], row["finished_at"], row["step"])):
-            if row["version"] > 1:
+            if row["version"] > 1 or row["finished_at"] > began:  # a fork begins with attempts of its origin
                 yield row["version"], f"step {name(row)} {setback(row, ended_for_good(row, self._rows))}"
 
     def _acts(self) -> Iterator[tuple[int, str]]:
@@ -76,6 +77,8 @@ class Teller:
             if word in _ASKED:
                 asked = {_COMES_TO.get(word, ""): who + why}
                 yield row["version"], _ASKED[word] + who + why
+            elif word == "say":  # its message tells more
+                continue
             elif word == Note.PARKED:
                 yield row["version"], f"to be suspended{why}"
             elif word in (Note.SUSPENDED, Note.CANCELLED):
@@ -90,7 +93,7 @@ class Teller:
                 yield row["version"], f"{word}{who}{why}"
 
     def _said(self) -> Iterator[tuple[int, str]]:
-        for row in self._past.messages:
+        for row in self._past.said:
             yield row["version"], f"{shown(row['role'], quote=False)} said: {_short(row['content'])}"
 
     def _context(self) -> Iterator[tuple[int, str]]:
