@@ -84,7 +84,7 @@ def parsed(text):
 
 
 def one_step(row, written):
-    ran = row["started_at"] is not None
+    ran, doubt = row["started_at"] is not None, row["reason"] in ("in_doubt", "poisoned")
     return {
         "step": row["step"],
         "item": None if row["item"] == -1 else row["item"],
@@ -94,7 +94,7 @@ def one_step(row, written):
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
         "task": row["task"],
-        "worker": row["nodename"] if ran else None,
+        "worker": row["nodename"] if ran and (row["finished_at"] or row["status"] == "running" or doubt) else None,
         "started_at": iso(row["started_at"]),
         "finished_at": iso(row["finished_at"]),
         "output": parsed(row["output"]),

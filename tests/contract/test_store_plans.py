@@ -353,6 +353,7 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
     "its steps": lambda kit: kit.store.steps(LIVE_SESSION),
     "its attempts": lambda kit: kit.store.attempts(LIVE_SESSION),
     "its actions": lambda kit: kit.store.actions(LIVE_SESSION),
+    "its past": lambda kit: kit.store.past(LIVE_SESSION),
     "its outputs": lambda kit: kit.store.outputs(LIVE_SESSION, ["step0"]),
     "what is new of it": lambda kit: kit.store.step_changes(LIVE_SESSION, 1),
     "whose sessions a worker holds": lambda kit: kit.store.held_by({"alive"}),

@@ -22,6 +22,7 @@ VERBS = (
     "ls",
     "show",
     "tree",
+    "replay",
     "definition",
     "cancel",
     "keep",

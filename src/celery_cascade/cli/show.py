@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,19 @@ from celery_cascade.cli.living import Attendance, nobody
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
-from celery_cascade.cli.words import counted, is_json, local, out, out_json, painted, preview, printable, took, why
+from celery_cascade.cli.words import (
+    counted,
+    is_json,
+    local,
+    out,
+    out_json,
+    painted,
+    preview,
+    printable,
+    say,
+    took,
+    why,
+)
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
@@ -41,6 +54,8 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     if is_json(click.get_current_context()):
         out_json({"session": whole})
         return
+    if "warning" in whole:
+        say(f"Warning: {whole['warning']}")
     for name, value in _summary(runtime, whole):
         out(f"{name:<10}{value}")
     out("")
@@ -116,12 +131,16 @@ def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
 
 
 def _steps(steps: list[dict[str, Any]]) -> None:
+    table(*step_table(steps))
+
+
+def step_table(steps: list[dict[str, Any]]) -> tuple[Sequence[str], list[list[str]]]:
+    """Headings and rows of a table of steps, as `to_dict()` has them."""
     rows = [_cells(step) for step in steps]
     if not any(step["phase"] for step in steps):
-        table(_HEADINGS, rows)
-        return
+        return _HEADINGS, rows
     with_phase = [[row[0], printable(step["phase"] or "-"), *row[1:]] for row, step in zip(rows, steps, strict=True)]
-    table((_HEADINGS[0], _PHASE, *_HEADINGS[1:]), with_phase)
+    return (_HEADINGS[0], _PHASE, *_HEADINGS[1:]), with_phase
 
 
 def _cells(step: dict[str, Any]) -> list[str]:

@@ -410,7 +410,7 @@ def park_orphan(
             park_queued(conn, key.session_id, version)
         move(conn, key.session_id, head, clock, **values)
         if reason is not None:
-            of_step = json.dumps({"step": key.step, "item": key.item})
+            of_step = json.dumps({"step": key.step, "item": key.item, "crash": crash})
             note(conn, key.session_id, Note.PARKED, version, clock, reason=reason.value, detail=of_step)
         reached(CrashPoint.PARK_OPEN, key)
         return True

@@ -13,12 +13,16 @@ from celery_cascade.errors import StoreError
 from celery_cascade.persistence.doubts import ANSWERED
 from celery_cascade.persistence.rows import NO_ITEM, Row
 from celery_cascade.sessions.checkpoints import checkpoints_in
-from celery_cascade.states import SessionStatus, StepStatus
+from celery_cascade.states import FINAL_STEP, SessionStatus, StepStatus
 
 logger = logging.getLogger("celery_cascade")
 
 SCHEMA = "cascade/1"
+#: The task of a step of which none is recorded (R18).
+UNKNOWN = "unknown"
 
+#: Of a step that is queued again the row names whoever queued it.
+_HAS_WORKER = FINAL_STEP | {StepStatus.RUNNING}
 _ENDED_EARLY = frozenset({SessionStatus.FAILED, SessionStatus.CANCELLED, SessionStatus.EXPIRED})
 
 
@@ -135,6 +139,30 @@ def whole(
     }
 
 
+def attempt(row: Row) -> dict[str, Any]:
+    """An attempt that did not succeed, without its traceback."""
+    what = f"session {row['session_id']}: attempt {row['attempt']} of step {row['step']!r}: its error"
+    return {
+        "step": row["step"],
+        "item": None if row["item"] == NO_ITEM else row["item"],
+        "attempt": row["attempt"],
+        "kind": row["kind"],
+        "worker": row["nodename"],
+        "started_at": iso(row["started_at"]),
+        "finished_at": iso(row["finished_at"]),
+        "error": plain(row["error"], what),
+        "version": row["version"],
+    }
+
+
+def message(row: Row) -> dict[str, Any]:
+    """A message of a conversation, as it was said."""
+    what = f"session {row['session_id']}: message {row['seq']}"
+    extra = plain(row["extra"], what)
+    said = {"role": row["role"], "content": plain(row["content"], what)}
+    return said | {key: value for key, value in (extra or {}).items() if key not in said}
+
+
 def waits(step: Mapping[str, Any]) -> bool:
     """Whether a step waits for an operator's answer (`resume --done`, `--again`, `--skip`)."""
     return step["status"] == StepStatus.PENDING and step["reason"] in ANSWERED
@@ -198,8 +226,8 @@ def _step(row: Mapping[str, Any], owner: str, phase: str | None) -> dict[str, An
         "phase": phase,
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
-        "task": row["task"],
-        "worker": row.get("nodename") if ran else None,
+        "task": row["task"] or UNKNOWN,
+        "worker": row.get("nodename") if ran and (row["status"] in _HAS_WORKER or waits(row)) else None,
         "started_at": iso(row.get("started_at")),
         "finished_at": iso(row.get("finished_at")),
         "output": plain(row.get("output"), f"{what} output"),
