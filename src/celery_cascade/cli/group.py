@@ -26,6 +26,7 @@ VERBS = (
     "cancel",
     "keep",
     "rm",
+    "threads",
     "validate",
     "schema",
     "prune",

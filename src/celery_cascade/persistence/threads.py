@@ -20,7 +20,8 @@ from celery_cascade.persistence.rows import NewSession
 from celery_cascade.persistence.tables import THIS_HEAD, heads, mappings
 from celery_cascade.states import FINAL_SESSION, waits_its_turn
 
-_LOCK = select(mappings.c.session_id).where(THIS_THREAD).with_for_update()
+_IN = select(mappings.c.session_id).where(THIS_THREAD)
+_LOCK = _IN.with_for_update()
 _STATUS = select(heads.c.status, heads.c.status_reason, heads.c.started_at).where(THIS_HEAD)
 #: Whoever would delete the session that is continued waits, or is waited for; and so does who would continue it, too.
 _LOCK_STATUS = _STATUS.with_for_update()
@@ -58,7 +59,7 @@ def take_thread(conn: Connection, new: NewSession, clock: dict[str, Any]) -> Tur
     if new.thread_id is None or new.resource_id is None:
         return Turn()
     pair = pair_of(new.thread_id, new.resource_id)
-    before: str | None = conn.execute(_LOCK, pair).scalar()
+    before = _lock_thread(conn, pair)
     if before is None:
         conn.execute(INSERT_MAPPING, clock | pair | {"b_new": new.session_id})
         return Turn()
@@ -67,6 +68,16 @@ def take_thread(conn: Connection, new: NewSession, clock: dict[str, Any]) -> Tur
     turn = _turn_after(conn, new, before)
     conn.execute(MOVE_MAPPING, clock | pair | {"b_new": new.session_id})
     return turn
+
+
+def _lock_thread(conn: Connection, pair: dict[str, str]) -> str | None:
+    """Lock a thread and the session that it is in, the head first as everywhere (rule 4); which session that is."""
+    seen: str | None = conn.execute(_IN, pair).scalar()
+    if seen is None:
+        return None
+    conn.execute(_LOCK_STATUS, {"b_session": seen})
+    before: str | None = conn.execute(_LOCK, pair).scalar()
+    return before
 
 
 def _turn_after(conn: Connection, new: NewSession, before: str) -> Turn:

@@ -175,7 +175,7 @@ def start(
     check_options(options)
     if options.thread_id is not None and options.resource_id is None:
         options = replace(options, resource_id=DEFAULT_RESOURCE)
-    _check_queue(options, here=here)
+    _check_queue(options, here=here or is_driving(session_id))
     _check_moment(runtime, options)
     beginning = begin(runtime, target, inputs, session_id, sent)
     launch(runtime, session_id, lambda: _write(runtime, beginning, options), here=here)

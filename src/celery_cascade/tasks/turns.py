@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from celery_cascade import events
 from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.errors import CascadeError, SessionConflict, SessionNotFound, StoreUnavailable
-from celery_cascade.persistence.head import ENGINE, Action
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.notes import ENGINE, Note
 from celery_cascade.persistence.rows import QueuedStep
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.publish import driving, is_driving
@@ -103,7 +104,7 @@ def _begin(runtime: Runtime, session_id: str) -> bool:
 
 def _revive(runtime: Runtime, session_id: str) -> list[QueuedStep]:
     resend_after = None if is_driving(session_id) else runtime.config.resend_after
-    action = Action(action="begin", actor=ENGINE, reason="its turn in the thread has come")
+    action = Action(action=Note.RESUMED, actor=ENGINE, reason="its turn in the thread has come")
     _, queued = runtime.store.revive(
         session_id, action, worker=runtime.worker_id, resend_after=resend_after, its_turn=True
     )
