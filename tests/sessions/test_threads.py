@@ -390,7 +390,7 @@ def test_a_turn_that_was_not_begun_is_begun_by_the_next_look(
 def test_a_start_whose_predecessor_ends_in_that_moment_does_not_wait_for_a_sweep(
     kit: Kit, pair: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D12: the end was written after the start had looked, and whoever wrote it has looked before the start was there."""
+    """D12: the end was written after the start had looked, and who wrote it looked before the start was there."""
     first = kit.start("a", **pair)
     start = kit.store.start
 
