@@ -150,6 +150,14 @@ def test_mode_and_time_are_said_by_run(project: Project) -> None:
     assert timedelta(hours=1, minutes=55) < left <= timedelta(hours=2)
     project.started()
     assert [one.id for one in project.cascades.sessions(mode="copilot")] == [session]
+    assert [one["session_id"] for one in project.json("ls", "--mode", "copilot")["sessions"]] == [session]
+    resumed = project.run("resume", session)
+    assert resumed.exit_code == 0
+    long_ago = "UPDATE session_states SET expires_at = '2001-01-01 00:00:00.000000' WHERE session_id = ?"
+    project.runtime.store.database.transaction(lambda conn: conn.exec_driver_sql(long_ago, (session,)))
+    late = project.run("resume", session)
+    assert late.exit_code == 5
+    assert "expired at 2001-01-01" in late.stderr
     assert project.run("run", "order.yaml", "-i", "n=1", "--expires-in", "0s").exit_code == 2
 
 

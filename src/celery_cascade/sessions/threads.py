@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -63,7 +64,7 @@ class Threads:
         rows = self._runtime.store.mappings(resource_id, limit=limit + 1, before=before)
         more = len(rows) > limit
         rows = rows[:limit]
-        return ThreadPage(map(_plain, rows), next_cursor=_cursor(rows[-1]) if more else None)
+        return ThreadPage(map(_plain, rows), next_cursor=_cursor(rows) if more else None)
 
     def save(self, thread_id: str, resource_id: str, session_id: str) -> None:
         """Point a thread at a session: a new one, or the one that is there moves and keeps its `created_at` (R90).
@@ -113,17 +114,22 @@ def _plain(row: Row) -> dict[str, Any]:
     }
 
 
-def _cursor(row: Row) -> str:
-    text = json.dumps([iso(row["updated_at"]), row["thread_id"]])
-    return base64.urlsafe_b64encode(text.encode()).decode()
+def _cursor(rows: Sequence[Row]) -> str | None:
+    """Where the page ends; at the last time that is one (R119), and there is nothing to go on by if none is."""
+    for row in reversed(rows):
+        if row["updated_at"] is not None:
+            text = json.dumps([iso(row["updated_at"]), row["thread_id"]])
+            return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return None
 
 
 def _place(cursor: str) -> Place:
     try:
-        at, thread_id = json.loads(base64.urlsafe_b64decode(cursor))
+        padded = cursor + "=" * (-len(cursor) % 4)
+        at, thread_id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
         moment = datetime.fromisoformat(at)
         check_text(thread_id, "thread_id", 255)
-    except (UsageError, ValueError, TypeError, binascii.Error, AttributeError):
+    except (UsageError, ValueError, TypeError, binascii.Error, RecursionError):
         moment = None
     if moment is None or moment.tzinfo is None:
         raise UsageError(f"cursor is {shown(cursor)}; it must be the `next_cursor` of a page") from None
