@@ -99,7 +99,7 @@ def test_run_in_a_thread_that_runs_is_a_conflict_or_waits(project: Project) -> N
     shown = project.json("show", second)["session"]
     assert (shown["status"], shown["reason"], shown["continues"]) == ("suspended", "signal", first)
     words = project.run("show", second).stdout
-    assert f"for the end of session {first}" in words
+    assert f"for its turn in the thread, after session {first}" in words
     assert "support-7 of ann" in words
     assert project.run("cancel", first).exit_code == 0
     assert project.json("show", second)["session"]["status"] == "active"

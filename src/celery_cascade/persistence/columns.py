@@ -36,7 +36,6 @@ SESSION_COLUMNS = (
     sessions.c.continues,
     sessions.c.thread_id,
     sessions.c.resource_id,
-    sessions.c.continues,
     sessions.c.turn,
     sessions.c.execution_key,
     sessions.c.tags,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from celery.canvas import Signature
 
-from celery_cascade.crash_points import CrashPoint
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
@@ -36,6 +36,7 @@ from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.current import current_attempt
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.propagate import session_of_caller
+from celery_cascade.tasks.publish import is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
 from celery_cascade.tasks.turns import begin_turns
 from celery_cascade.words import shown, suggestion

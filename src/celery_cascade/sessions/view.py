@@ -123,7 +123,6 @@ def whole(
         "error": plain(row["error"], f"{owner}: its error"),
         "definition_sha256": row["definition_digest"],
         "config_path": row["config_path"],
-        "continues": row["continues"],
         "parent_session_id": row["parent_session_id"],
         "depth": row["depth"],
         "checkpoints": [
