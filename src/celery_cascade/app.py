@@ -6,7 +6,7 @@ import glob
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from celery_cascade.sessions.registry import last_of, path_of
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
+from celery_cascade.sessions.threads import Threads
 from celery_cascade.tasks import jobs, propagate, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
@@ -163,6 +164,8 @@ class Cascades:
         resource_id: str | None = None,
         idempotency_key: str | None = None,
         expires_in: float | timedelta | None = None,
+        expires_at: datetime | None = None,
+        queue: bool = False,
         context: Mapping[str, Any] | None = None,
     ) -> Session:
         """Start a cascade; its definition and inputs are in SQL before this returns, workers do the rest.
@@ -175,10 +178,15 @@ class Cascades:
             name: shown in lists.
             mode: a word of yours to filter by.
             tags: words of yours to find it by.
-            thread_id, resource_id: your own handle on a conversation. A start with a pair of both whose
-                session has ended continues it; while that runs, it is a conflict (D12).
+            thread_id, resource_id: your own handle on a conversation: a thread, and whose it is. A start with a
+                pair whose session has ended continues it, with its context and its conversation; while that runs, it
+                is a conflict (D12). A thread without a resource is one of "default"; a resource without a thread is
+                only a word to find the session by. See `cascades.threads`.
             idempotency_key: a second start with the same key is a conflict.
             expires_in: seconds after which it ends as `expired` if it is not done; None = never.
+            expires_at: the same as a moment that bears its time zone.
+            queue: if the thread's session has not ended, wait for that and begin then, instead of a conflict. Until
+                then it is `suspended` (`signal`). Several wait in the order of their starts.
             context: what `session.context` begins with: variables that its steps and you share. None = {}.
 
         Raises:
@@ -194,6 +202,8 @@ class Cascades:
             resource_id=resource_id,
             idempotency_key=idempotency_key,
             expires_in=expires_in,
+            expires_at=expires_at,
+            queue=queue,
             context=context,
         )
         return self.start_with(target, inputs, options)
@@ -323,6 +333,11 @@ class Cascades:
             cursor=cursor,
         )
         return Page(self.runtime, wanted)
+
+    @property
+    def threads(self) -> Threads:
+        """Conversations by the users' own handles: (thread, resource) → session; see `Threads`."""
+        return Threads(self.runtime)
 
     def db_session(self) -> StoreSession:
         """A new SQLAlchemy session on the store, for the ORM classes of `celery_cascade.persistence.models`.

@@ -37,7 +37,19 @@ definition = st.fixed_dictionaries(
     optional={"inputs": plain, "output": plain, "defaults": plain},
 )
 option = st.sampled_from(
-    ["session_id", "name", "mode", "tags", "thread_id", "resource_id", "idempotency_key", "expires_in", "colour"]
+    [
+        "session_id",
+        "name",
+        "mode",
+        "tags",
+        "thread_id",
+        "resource_id",
+        "idempotency_key",
+        "expires_in",
+        "expires_at",
+        "queue",
+        "colour",
+    ]
 )
 
 

@@ -255,6 +255,7 @@ SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
         lambda kit: kit.store.past_expiry(),
         {"ix_session_states_expires_at"} | STATUS_INDEXES,
     ),
+    "turns that have come": (lambda kit: kit.store.ready_turns(), STATUS_INDEXES),
     "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
     "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),
 }
@@ -356,6 +357,8 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
     "its past": lambda kit: kit.store.past(LIVE_SESSION),
     "its outputs": lambda kit: kit.store.outputs(LIVE_SESSION, ["step0"]),
     "what is new of it": lambda kit: kit.store.step_changes(LIVE_SESSION, 1),
+    "who waits for it": lambda kit: kit.store.turn_after(LIVE_SESSION),
+    "who waits for what was deleted": lambda kit: kit.store.turns_after_gone(["nowhere"]),
     "whose sessions a worker holds": lambda kit: kit.store.held_by({"alive"}),
 }
 

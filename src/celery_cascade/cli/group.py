@@ -27,6 +27,7 @@ VERBS = (
     "cancel",
     "keep",
     "rm",
+    "threads",
     "validate",
     "schema",
     "prune",

@@ -20,6 +20,7 @@ from celery_cascade.cli.going_on import Request, go_on
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.options import json_option, timeout_option
 from celery_cascade.cli.resume_option import OPTION, Resume, RunVerb
+from celery_cascade.cli.starting_options import starting_options
 from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import say
 from celery_cascade.definition.cascade import Source
@@ -38,6 +39,7 @@ _EXAMPLE = (
     "celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org",
     "id=$(celery -A proj cascade run order.yaml -i order_id=7 --detach)",
     "celery -A proj cascade run order.yaml -i order_id=7 --resume",
+    "celery -A proj cascade run chat.yaml -i message=hello --thread support-7 --resource ann",
 )
 
 
@@ -59,6 +61,7 @@ _EXAMPLE = (
 @click.option("--session", "session_id", metavar="ID", help="Your own id; an unfinished session of it goes on.")
 @click.option("--name", help="A name to show in lists.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word of yours; may be given several times.")
+@starting_options
 @click.option("--watch/--detach", default=True, help="Follow it and print its output (default), or return at once.")
 @click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
 @timeout_option
@@ -76,6 +79,7 @@ def run(
     local: bool,
     timeout: timedelta | None,
     as_json: bool,
+    more: dict[str, Any],
 ) -> None:
     """Start the cascade in FILE, follow it, and print its output.
 
@@ -89,7 +93,7 @@ def run(
     """
     if local and (not watch or timeout is not None):
         raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
-    _check_options(resume, use_current_definition, session_id, name, tags)
+    _check_options(resume, use_current_definition, session_id, name, tags, more)
     caller = Caller.here()
     cascades = caller.cascades
     files, resume = _files(cascades, files, resume)
@@ -110,7 +114,9 @@ def run(
         return
     source = source_named(cascades, chosen.root)
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
-    options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths)
+    options = StartOptions(
+        session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths, **more
+    )
     if not store_usable(cascades.runtime):
         conclude_plain(start_plain(cascades.runtime, source, inputs, options, here=local))
     if local or cascades.app.conf.task_always_eager:
@@ -126,7 +132,12 @@ def run(
 
 
 def _check_options(
-    resume: Resume | None, use_current: bool, session_id: str | None, name: str | None, tags: tuple[str, ...]
+    resume: Resume | None,
+    use_current: bool,
+    session_id: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    more: Mapping[str, Any],
 ) -> None:
     if resume is None:
         if use_current:
@@ -140,8 +151,10 @@ def _check_options(
             "--session names a session to start, --resume one that is there: give one of them",
             hint="The session of that id goes on with --resume ID",
         )
-    if resume.session is not None and (name is not None or tags):
-        raise UsageError("--name and --tag are for a new session; the one that is resumed keeps its own")
+    if resume.session is not None and (name is not None or tags or more):
+        raise UsageError(
+            "--name, --tag, --thread and the like are for a new session; the one that is resumed keeps its own"
+        )
 
 
 def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) -> tuple[tuple[str, ...], Resume | None]:

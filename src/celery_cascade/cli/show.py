@@ -32,7 +32,7 @@ from celery_cascade.cli.words import (
 )
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.session import Session
-from celery_cascade.states import SessionStatus
+from celery_cascade.states import SessionStatus, waits_its_turn
 from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
@@ -99,6 +99,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in (("Tags", whole["tags"]), ("Output", whole["output"])):
         if value:
             lines.append((name, preview(value)))
+    lines += _thread(whole)
     if whole["expires_at"]:
         lines.append(("Expires", local(whole["expires_at"])))
     if whole["kept"]:
@@ -109,12 +110,23 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _origin(whole: dict[str, Any]) -> list[tuple[str, str]]:
-    """What it was forked from or continues, where it was."""
+    """What it was forked from, continues or waits for, where it was."""
     if whole["forked_from"] is not None:
         word = "Rerun of" if whole["trigger"] == "rerun" else "Fork of"
         at = f" at {printable(whole['forked_step'])}" if whole["forked_step"] else ""
         return [(word, f"{whole['forked_from']}{at}")]
-    return [] if whole["continues"] is None else [("Continues", whole["continues"])]
+    if whole["continues"] is None:
+        return []
+    if waits_its_turn(whole["status"], whole["reason"], whole["started_at"]):
+        return [("Waits", f"for its turn in the thread, after session {whole['continues']}")]
+    return [("Continues", whole["continues"])]
+
+
+def _thread(whole: dict[str, Any]) -> list[tuple[str, str]]:
+    """Its conversation, and whose it is."""
+    if whole["thread_id"]:
+        return [("Thread", printable(f"{whole['thread_id']} of {whole['resource_id']}"))]
+    return [("Resource", printable(whole["resource_id"]))] if whole["resource_id"] else []
 
 
 def _saved(checkpoints: list[dict[str, Any]]) -> str:

@@ -37,7 +37,7 @@ from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.replaying import plan_and_remarks, read_history, stored_cascade
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
-from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
+from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, waits_its_turn
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.settling import settle
@@ -110,6 +110,12 @@ class Session:
         """Grows by one with every change."""
         version: int = self._head()["version"]
         return version
+
+    @property
+    def continues(self) -> str | None:
+        """The session before it in its thread, which it goes on with (D12); None if it is the first."""
+        before: str | None = self._row()["continues"]
+        return before
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -265,7 +271,7 @@ class Session:
         return self.status in FINAL_SESSION
 
     def wait(self, timeout: float | None = None) -> SessionStatus:
-        """Wait until it has ended or is suspended.
+        """Wait until it has ended or is suspended; one that waits for its turn in a thread has yet to begin.
 
         Args:
             timeout: seconds; None = as long as it takes. The session goes on if it is not done by then.
@@ -278,8 +284,10 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         look = _FIRST_LOOK
         while True:
-            status = self.status
-            if status is not SessionStatus.ACTIVE:
+            head = self._head()
+            status = SessionStatus(head["status"])
+            queued = waits_its_turn(status, head["status_reason"], head["started_at"])
+            if status is not SessionStatus.ACTIVE and not queued:
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise SessionTimeout(

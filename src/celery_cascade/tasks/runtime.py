@@ -41,6 +41,7 @@ class SessionFacts:
     plan: Plan
     inputs: Mapping[str, Any]
     digest: str
+    threaded: bool = False  #: it is in a thread, where another session may wait for it
 
 
 class OpenTokens:
@@ -230,7 +231,10 @@ class Runtime:
             inputs = codec.decode(row["input_data"])
         except StoreError as error:
             raise StoreError(f"session {session_id}: its inputs: {error.message}", hint=error.hint) from error
-        return SessionFacts(session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest)
+        threaded = row["thread_id"] is not None
+        return SessionFacts(
+            session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest, threaded=threaded
+        )
 
     def plan(self, digest: str) -> Plan:
         """The plan of a stored definition, cached.
