@@ -114,9 +114,7 @@ def run(
         return
     source = source_named(cascades, chosen.root)
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
-    options = StartOptions(
-        session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths, **more
-    )
+    options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths, **more)
     if not store_usable(cascades.runtime):
         conclude_plain(start_plain(cascades.runtime, source, inputs, options, here=local))
     if local or cascades.app.conf.task_always_eager:
