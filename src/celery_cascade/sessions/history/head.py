@@ -107,7 +107,7 @@ class _Fold:
         if all(row["version"] == 1 for row in checkpoints):
             phase: str | None = self.past.session["current_phase"]
             return phase
-        kept = [row for row in checkpoints if row["version"] == 1]
+        kept = [row for row in checkpoints if row["version"] == 1 and row["status"] == StepStatus.SUCCEEDED]
         return self._phase(max(kept, key=lambda row: row["finished_at"])) if kept else "init"
 
     def _phase(self, row: Row) -> str:
