@@ -123,6 +123,26 @@ def test_a_fork_and_the_session_that_it_left(any_kit: Kit, trace: Trace) -> None
     assert again.timeline()[0]["what"] == f"{fork.id} run again"
 
 
+def test_a_session_that_waits_for_its_turn_in_a_thread(any_kit: Kit, trace: Trace) -> None:
+    """R23, D12: it was suspended before it began."""
+    kit, thread = any_kit, {"thread_id": f"t-{any_kit.queue}", "resource_id": "r"}
+    first = kit.start("a", **thread)
+    waits, never = kit.start("a", "b", queue=True, **thread), kit.start("a", queue=True, **thread)
+    first.context["n"] = 1
+    first.say("user", "first")
+    waits.say("user", "second")
+    never.cancel("too long")
+    trace.check(waits)
+    kit.deliver()
+    assert waits.status == "completed"
+    for session in (first, waits, never):
+        trace.check(session)
+    told = [line["what"] for line in waits.timeline()]
+    assert told[:2] == [f"queued behind {first.id}", "user said: second"]
+    assert told[2].startswith("resumed: its turn in the thread has come; context: n set")
+    assert never.timeline()[-1]["what"] == "cancelled: too long"
+
+
 def test_a_session_that_is_called_off(any_kit: Kit, trace: Trace) -> None:
     """R23: parked, queued and failed steps, then cancelled."""
     kit = any_kit

@@ -50,7 +50,8 @@ class Teller:
     def _began(self) -> str:
         row = self._past.session
         if row["forked_from"] is None:
-            return "started"
+            waits = self._heads.at(1).status == SessionStatus.SUSPENDED
+            return f"queued behind {row['continues']}" if waits else "started"
         who = next((_who(one) + _why(one) for one in self._past.actions if one["action"] in _BEGINNINGS), "")
         if row["trigger"] == "rerun":
             return f"{row['forked_from']} run again{who}"
