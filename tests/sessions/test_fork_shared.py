@@ -91,6 +91,23 @@ def test_a_fork_of_a_fork_loses_what_its_own_step_had_said(talking: Kit) -> None
 
     assert said(first) == ["before", "a", "b", "c"]
     assert said(second) == ["before", "a", "c"]
+    assert (sorted(first.context["said"]), first.context["b"]) == (["a", "b", "c"], 1)
+    assert second.context == {"from": "ann", "said": ["a", "c"], "a": 1, "c": 1}
+
+
+def test_a_fork_of_a_fork_keeps_what_was_given_with_the_first(talking: Kit) -> None:
+    """R132: whoever set it, and although the first origin has changed hands."""
+    origin = run(talking)
+    first = origin.fork(at="d", context={"from": "bob", "more": 1})
+    first.context["later"] = 2
+
+    second = first.fork(at="c")
+    third = second.fork(at="b")
+
+    assert second.context == {"from": "bob", "more": 1, "said": ["a", "b"], "a": 1, "b": 1}
+    assert third.context == {"from": "bob", "more": 1, "said": ["a"], "a": 1}
+    origin.delete()
+    assert first.fork(at="b").context["more"] == 1
 
 
 # -- threads
