@@ -121,8 +121,9 @@ def test_two_threads_go_on_apart_from_where_one_was_forked(talking: Kit) -> None
     talking.deliver()
     before = [session.to_dict() for session in (first, second)]
 
-    made = fork_thread(talking.runtime, *pair.values(), "other", actor="ann")
+    made = talking.cascades.threads.fork(*pair.values(), "other", actor="ann")
 
+    assert (made.thread_id, made.resource_id) == ("other", pair["resource_id"])
     fork = talking.cascades.session(made.session_id)
     assert fork.status == "completed"
     assert fork.output == second.output
@@ -149,7 +150,7 @@ def test_a_thread_that_is_not_there_cannot_be_forked_nor_one_that_is_be_taken(ta
 
     assert made.thread_id.startswith("fork-1")
     assert made.resource_id == resource
-    assert talking.store.thread_session(made.thread_id, resource) == made.session_id
+    assert talking.cascades.threads.get(made.thread_id, resource) == made.session_id
     with pytest.raises(SessionConflict, match="is there already"):
         fork_thread(talking.runtime, "t", resource, made.thread_id)
     with pytest.raises(SessionNotFound):
