@@ -105,10 +105,6 @@ class Store:
         """How a session's steps stand, for a fork; SessionNotFound."""
         return origin.read_origin(self.database, session_id)
 
-    def thread_session(self, thread_id: str, resource_id: str) -> str | None:
-        """The session that a thread is in."""
-        return origin.session_of_thread(self.database, thread_id, resource_id)
-
     def turns(self, session_id: str) -> list[str]:
         """The sessions of its conversation up to this one."""
         return origin.turns_of(self.database, session_id)
