@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, event, insert
 from sqlalchemy.orm import attributes
@@ -20,7 +19,6 @@ def keep_changes(state_class: Any, change_class: Any) -> None:
     session meanwhile is seen to by the version in the flush's own UPDATE.
     """
     table = change_class.__table__
-    deltas_of: WeakKeyDictionary[Any, list[list[Any]]] = WeakKeyDictionary()
 
     @event.listens_for(state_class, "before_insert")
     def begin(_mapper: Any, _connection: Connection, state: Any) -> None:
@@ -33,29 +31,26 @@ def keep_changes(state_class: Any, change_class: Any) -> None:
             _write(connection, table, state.session_id, 1, deltas.diff({}, _plain(state)))
 
     @event.listens_for(state_class, "before_update")
-    def compare(_mapper: Any, connection: Connection, state: Any) -> None:
+    def write(_mapper: Any, connection: Connection, state: Any) -> None:
         if attributes.get_history(state, "context_variables").has_changes():
             delta = _fold(connection, state)
             if delta:
-                deltas_of[state] = delta
-
-    @event.listens_for(state_class, "after_update")
-    def write(_mapper: Any, connection: Connection, state: Any) -> None:
-        delta = deltas_of.pop(state, None)
-        if delta:  # the UPDATE has found its version, and holds the head's lock
-            _write(connection, table, state.session_id, state.context_version, delta)
+                _write(connection, table, state.session_id, state.version + 1, delta)
 
 
 def _fold(connection: Connection, state: Any) -> list[list[Any]]:
     """What the user has changed; his value is replaced by one that has the changes of others in it, too."""
-    from celery_cascade.persistence.context import changes_of
+    from celery_cascade.persistence.context import changes_of, keep_base, lock_context
 
+    if lock_context(connection, state.session_id) != state.version:
+        return []  # the flush's own UPDATE is about to say so
+    keep_base(connection, state.session_id)
     rows = changes_of(connection, state.session_id)
     delta = deltas.diff(deltas.context_at(rows, state.context_version or 1), _plain(state))
-    if delta:
-        value = deltas.apply(deltas.context_at(rows), delta)
-        if deltas.diff(_plain(state), value):
-            state.context_variables = codec.from_plain(value)
+    value = deltas.apply(deltas.context_at(rows), delta)
+    if deltas.diff(_plain(state), value):
+        state.context_variables = codec.from_plain(value)
+    if rows or delta:
         state.context_version = state.version + 1
     return delta
 
