@@ -29,7 +29,7 @@ from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
 from celery_cascade.sessions.threads import Threads
-from celery_cascade.tasks import jobs, propagate, signals, worker
+from celery_cascade.tasks import jobs, propagate, quiet, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
 from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
@@ -67,6 +67,7 @@ class Cascades:
             propagate.connect()
             worker.connect(found)
             signals.connect(found)
+            quiet.connect()
             jobs.register_jobs(app, found)
             capture.install(send)
             app.on_after_finalize.connect(self._finalized, weak=False)

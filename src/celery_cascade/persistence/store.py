@@ -24,6 +24,7 @@ from celery_cascade.persistence import (
     origin,
     orphans,
     past,
+    payloads,
     queueing,
     recoveries,
     setback,
@@ -408,6 +409,10 @@ class Store:
     def count(self, wanted: views.SessionFilter, most: int | None = None) -> int:
         """How many sessions a filter finds; with `most`, counting ends at one more."""
         return views.count_sessions(self.database, wanted, most)
+
+    def payloads(self, session_id: str) -> Iterator[str]:
+        """Every value that a session bears, as stored."""
+        return payloads.payloads(self.database, session_id)
 
     def topics(self, session_ids: Collection[str]) -> dict[str, str]:
         """Session -> its input `topic`, for those that have one."""
