@@ -234,7 +234,8 @@ def test_a_session_as_data_has_these_keys(kit: Kit) -> None:
     shown = session.to_dict()
     assert list(shown) == [
         "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
-        "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
+        "can_resume", "kept", "version", "thread_id", "resource_id", "tags",
+        "trigger", "forked_from", "forked_step", "continues", "created_at", "started_at", "updated_at",
         "finished_at", "expires_at", "completed_steps", "inputs", "output", "error", "definition_sha256",
         "config_path", "parent_session_id", "depth", "checkpoints", "steps", "waits_for", "actions",
     ]  # fmt: skip
