@@ -59,6 +59,10 @@ _SET = (
     )
 )
 _WRITE = _SET.values(version=bindparam("b_to"), updated_at=now())
+#: Nearly always enough: the lock, the question and the change in one.
+_WRITE_AT = _WRITE.where(
+    heads.c.version == bindparam("b_version"), heads.c.status.in_(OPEN), heads.c.context_version.is_not(None)
+)
 _FOLD = _SET.values(updated_at=heads.c.updated_at)
 _INSERT = insert(context_changes)
 _INSERT_NOW = _INSERT.values(set_at=now())
@@ -192,12 +196,13 @@ def write_context(
     sent: list[int] = []  # a commit was tried for each
 
     def work(conn: Connection) -> bool:
-        head = conn.execute(_LOCK, {"b_session": session_id}).one_or_none()
-        if head is None or head.version != version or head.status not in OPEN:
-            return False
-        if head.context_version is None:
+        new = clock | {"b_session": session_id, "b_value": value, "b_to": version + 1}
+        if not conn.execute(_WRITE_AT, new | {"b_version": version}).rowcount:
+            head = conn.execute(_LOCK, {"b_session": session_id}).one_or_none()
+            if head is None or head.version != version or head.status not in OPEN:
+                return False
             keep_base(conn, session_id)
-        conn.execute(_WRITE, clock | {"b_session": session_id, "b_value": value, "b_to": version + 1})
+            conn.execute(_WRITE, new)
         add_change(conn, session_id, version + 1, delta, clock, actor=actor)
         sent.append(version)
         return True
