@@ -20,6 +20,7 @@ from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import UsageError
 from celery_cascade.sessions.branching import current_definition
 from celery_cascade.sessions.forking import ForkPlan
+from celery_cascade.sessions.hiding import Hiding, hiding_of
 from celery_cascade.sessions.session import Session
 
 _EXAMPLE = (
@@ -92,7 +93,7 @@ def fork(
         "definition": given,
     }
     if dry_run:
-        _planned(origin.plan_fork(**change))
+        _planned(origin.plan_fork(**change), hiding_of(caller.runtime, origin.id))
         return
     made = origin.fork(
         **change,
@@ -119,9 +120,9 @@ def _cascade(origin: Session, given: Source | None) -> Cascade:
     return read_cascade(origin.source if given is None else given)
 
 
-def _planned(plan: ForkPlan) -> None:
+def _planned(plan: ForkPlan, hiding: Hiding) -> None:
     if is_json(click.get_current_context()):
-        out_json({"fork": plan.to_dict()})
+        out_json({"fork": hiding.data(plan.to_dict())})
         return
     changed = set(plan.changed)
     lines = [(step, "kept" + (", although the definition has changed" if step in changed else ""))

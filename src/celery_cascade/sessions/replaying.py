@@ -10,6 +10,7 @@ from celery_cascade.definition.document import parse
 from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import DefinitionError, SessionNotFound
 from celery_cascade.persistence.rows import Row
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.history.ready import first_seen
 from celery_cascade.sessions.view import UNKNOWN, iso, plain
@@ -38,13 +39,14 @@ def plan_and_remarks(runtime: Runtime, row: Row) -> tuple[Plan | None, dict[str,
         return None, {"warning": error.message}
 
 
-def read_history(runtime: Runtime, session_id: str) -> History:
+def read_history(runtime: Runtime, session_id: str, *, redact: bool = True) -> History:
     """A session at all its versions. Raises SessionNotFound: it is not there, or nothing is known of it (R19)."""
     past = runtime.store.past(session_id)
     if past.session["definition_digest"] is None and not past.steps:
         raise no_data(session_id)
     plan, remarks = plan_and_remarks(runtime, past.session)
-    return History(past, plan, runtime.store.now(), remarks)
+    hide = hiding_of(runtime, session_id).data if redact else None
+    return History(past, plan, runtime.store.now(), remarks, hide)
 
 
 def no_data(session_id: str) -> SessionNotFound:

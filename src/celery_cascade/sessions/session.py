@@ -31,9 +31,9 @@ from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.history.ready import first_seen
-from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.ids import check_seconds
 from celery_cascade.sessions.replaying import plan_and_remarks, read_history, stored_cascade
 from celery_cascade.sessions.resuming import check_action, resume_one
@@ -241,7 +241,7 @@ class Session:
         """Everything as it was when the session had come to this version, in the shape of `to_dict()`.
 
         Besides there are `at`, the moment of that version, and `context`, `conversation_history` and `attempts` as of
-        then. Read and made anew at each call; to look at many versions, ask `history()` once, which hides nothing.
+        then. Read and made anew at each call; to look at many versions, ask `history()` once.
 
         Args:
             version: the session's, as in its timeline.
@@ -251,20 +251,22 @@ class Session:
             UsageError: there is no such version; names the ones there are.
             SessionNotFound: no such session.
         """
-        then = self.history().at(version)
-        return hiding_of(self._runtime, self.id).data(then) if redact else then
+        return self.history(redact=redact).at(version)
 
     def timeline(self) -> list[dict[str, Any]]:
         """What made each version: `[{"version": 2, "at": …, "what": "step a succeeded (attempt 1, 0.2 s)"}, …]`."""
         return self.history().timeline()
 
-    def history(self) -> History:
+    def history(self, *, redact: bool = True) -> History:
         """The session at all its versions, read once: `.latest`, `.at(version)`, `.timeline()`.
+
+        Args:
+            redact: as for `to_dict`.
 
         Raises:
             SessionNotFound: no such session, or nothing is known of it.
         """
-        return read_history(self._runtime, self.id)
+        return read_history(self._runtime, self.id, redact=redact)
 
     def stored_cascade(self) -> dict[str, Any]:
         """What it was started with: the definition as it was read, and as text; inputs, path and time.

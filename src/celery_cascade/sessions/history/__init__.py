@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,9 +33,18 @@ class History:
         plan: of its definition; None = there is none that could be read, and only steps with a row are told of.
         now: by the store's clock, for the newest version.
         remarks: what is to be said of the definition, as further keys of each state.
+        hide: takes the secrets out of what is shown; None = they are shown.
     """
 
-    def __init__(self, past: Past, plan: Plan | None, now: datetime, remarks: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        past: Past,
+        plan: Plan | None,
+        now: datetime,
+        remarks: Mapping[str, Any] | None = None,
+        hide: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._hide = hide or (lambda value: value)
         self._past, self._plan, self._now = past, plan, now
         self.remarks = dict(remarks or {})
         self.session_id: str = past.session["session_id"]
@@ -88,13 +97,15 @@ class History:
             if row["version"] < version or (row["version"] == version and (then is None or row["finished_at"] <= then))
         ]
         whole = view.whole(self._head(version, rows), rows, self._plan, then or self._now, actions, attempts)
-        return whole | {
+        more = {
             **self.remarks,
             "at": view.iso(moment),
             "context": self.context(version),
             "conversation_history": self.conversation(version),
             "attempts": [view.attempt(row) for row in attempts],
         }
+        shown: dict[str, Any] = self._hide(whole | more)
+        return shown
 
     def _checked(self, version: int) -> int:
         if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= self.latest:
@@ -143,7 +154,8 @@ class History:
     def timeline(self) -> list[dict[str, Any]]:
         """A line a version: `{"version": 3, "at": …, "what": "step charge succeeded (attempt 2, 1.3 s)"}`."""
         told = Teller(self._past, self._heads).lines(self.latest)
-        return [
+        lines: list[dict[str, Any]] = self._hide([
             {"version": version, "at": view.iso(self.moments[version]), "what": "; ".join(told[version]) or "changed"}
             for version in range(1, self.latest + 1)
-        ]
+        ])  # fmt: skip
+        return lines
