@@ -27,6 +27,7 @@ from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, pru
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
+from celery_cascade.sessions.versions import versions_of
 from celery_cascade.tasks import jobs, propagate, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
@@ -304,6 +305,35 @@ class Cascades:
             cursor=cursor,
         )
         return Page(self.runtime, wanted)
+
+    def diff(self, a: Session | str, b: Session | str, *, only: Sequence[str] | str | None = None) -> dict[str, Any]:
+        """How two sessions differ: definition, inputs, the way they took, steps, outputs, context, status.
+
+        Args:
+            a, b: sessions, or their ids.
+            only: the parts to look at, of `definition`, `inputs`, `path`, `steps`, `outputs`, `context`, `status`,
+                `durations`; None = all.
+
+        Returns JSON-ready data: `same`; `differs`, the parts that do; `parts_at`, where a fork and its origin part;
+        and each part, whose changes are {"path": "outputs.charge.lines[0]", "a": 3, "b": 4}. Durations never differ.
+
+        Raises:
+            SessionNotFound: one of them is not there.
+            UsageError: there is no such part.
+        """
+        first, second = (one if isinstance(one, Session) else self.session(one) for one in (a, b))
+        return first.diff(second, only=only)
+
+    def versions(self, cascade_id: str) -> list[dict[str, Any]]:
+        """The distinct definitions of a cascade that sessions ran, the newest first (R21).
+
+        Each with `sha256`, `format`, `bytes`, `first_seen_at`, `sessions` (how many), `last_used_at` and
+        `config_path`, the file that the newest of them came from.
+
+        Raises:
+            DefinitionNotFound: the store knows no such cascade; names the nearest one.
+        """
+        return versions_of(self.runtime, cascade_id)
 
     def db_session(self) -> StoreSession:
         """A new SQLAlchemy session on the store, for the ORM classes of `celery_cascade.persistence.models`.

@@ -17,6 +17,7 @@ from celery_cascade.persistence import (
     head,
     leftovers,
     listing,
+    lineage,
     liveness,
     mend,
     messages,
@@ -28,6 +29,7 @@ from celery_cascade.persistence import (
     start,
     topics,
     unknown,
+    versions,
     views,
     wake,
     waking,
@@ -386,6 +388,22 @@ class Store:
     def definition(self, digest: str) -> Row:
         """A stored definition."""
         return views.definition_of(self.database, digest)
+
+    def definition_beginning(self, prefix: str) -> list[str]:
+        """The digests of the stored definitions that begin so; a few of them."""
+        return versions.digests(self.database, prefix)
+
+    def versions(self, cascade_id: str) -> list[Row]:
+        """The distinct definitions of a cascade, the newest first."""
+        return versions.versions(self.database, cascade_id)
+
+    def cascade_ids(self) -> list[str]:
+        """The cascades that the store has definitions of."""
+        return versions.cascade_ids(self.database)
+
+    def lineage(self, session_id: str) -> list[Row]:
+        """A session, what it was forked from, and so on up to the first."""
+        return lineage.lineage(self.database, session_id)
 
     def steps(self, session_id: str) -> list[Row]:
         """The step rows of a session."""

@@ -27,11 +27,12 @@ from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.answers import NOTHING, answer_from, waiting
 from celery_cascade.sessions.branching import Change
+from celery_cascade.sessions.comparing import compare_sessions
 from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
-from celery_cascade.sessions.ids import check_seconds
+from celery_cascade.sessions.ids import check_seconds, look_up_id
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
@@ -218,6 +219,11 @@ class Session:
         if not steps:  # a prune may have been between the two looks, and half a session must not look like one
             row = store.session(self.id)
         return view.whole(row, steps, plan, store.now(), store.actions(self.id), store.attempts(self.id))
+
+    def diff(self, other: Session | str, *, only: Sequence[str] | str | None = None) -> dict[str, Any]:
+        """How it and another session differ; see `Cascades.diff`."""
+        beside = other if isinstance(other, Session) else Session(self._runtime, look_up_id(self._runtime.store, other))
+        return compare_sessions(self._runtime, self, beside, only=only)
 
     # -- waiting
     def ready(self) -> bool:

@@ -1,0 +1,51 @@
+"""Laying two sessions of a store beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery_cascade.errors import UsageError
+from celery_cascade.persistence import codec
+from celery_cascade.sessions.diff import PARTS, Side, compare
+from celery_cascade.sessions.ids import words_of
+from celery_cascade.sessions.parting import parting
+from celery_cascade.sessions.view import plain
+from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.words import suggestion
+
+if TYPE_CHECKING:
+    from celery_cascade.sessions.session import Session
+
+
+def compare_sessions(
+    runtime: Runtime, a: Session, b: Session, *, only: Sequence[str] | str | None = None
+) -> dict[str, Any]:
+    """The differences of two sessions, as `sessions.diff.compare` gives them.
+
+    Raises:
+        SessionNotFound: one of them is not there.
+        UsageError: `only` names a part that there is not.
+    """
+    parts = parts_of(only)
+    sides = _side(a), _side(b)
+    parts_at = parting(runtime.store.lineage(a.id), runtime.store.lineage(b.id))
+    return compare(*sides, parts_at, parts)
+
+
+def parts_of(only: Sequence[str] | str | None) -> list[str] | None:
+    """The parts that are wanted. Raises UsageError."""
+    words = words_of(only, "only")
+    for word in words or ():
+        if word not in PARTS:
+            near = suggestion(word, PARTS)
+            raise UsageError(
+                f"{word!r} is no part of a session that can be compared{near}", hint=f"One of: {', '.join(PARTS)}"
+            )
+    return words
+
+
+def _side(session: Session) -> Side:
+    whole = session.to_dict()
+    context = plain(codec.encode(dict(session.context), what="context"), f"session {session.id}: its context")
+    return Side(session=whole, definition=session.source, context=context)
