@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from celery_cascade.errors import ClaimLost, NotResumable, SessionConflict, SessionNotFound
-from celery_cascade.persistence import tables
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Answer, Answered, Checkpoint, Setback, StepKey
 from celery_cascade.states import Halt, SuspendReason

@@ -15,6 +15,7 @@ from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, FAILED
 from celery_cascade.cli.given import inputs_of
+from celery_cascade.cli.manner import manner
 from celery_cascade.cli.options import Duration, Verb, json_option
 from celery_cascade.cli.run import source_named
 from celery_cascade.cli.tables import table
@@ -58,7 +59,6 @@ _EXAMPLE = (
     "--timeout", type=Duration(), default=f"{TIMEOUT:g}s", metavar="TIME", help="Longest that a run may take (60s)."
 )
 @click.option("--keep", is_flag=True, help="Keep the sandbox's folder, with what the tasks printed, and say where.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not say how far it is.")
 @click.option("--list-points", is_flag=True, help="List the crash points, and what is true at each.")
 @json_option
 def crashtest(
@@ -72,7 +72,6 @@ def crashtest(
     in_body: int,
     timeout: timedelta,
     keep: bool,
-    quiet: bool,
     list_points: bool,
     as_json: bool,
 ) -> None:
@@ -109,7 +108,7 @@ def crashtest(
         ignore=ignore,
         timeout=timeout.total_seconds(),
         keep=keep,
-        tell=None if quiet else Progress(),
+        tell=None if manner().quiet else Progress(),
     )
     _print(report)
     raise click.exceptions.Exit(DONE if report.ok else FAILED)

@@ -45,4 +45,4 @@ def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -
         return
     where = "" if found is None else f", from {source.path or 'a definition in Python'}"
     say(f"sha256 {source.digest}, {source.format}{where}")
-    out(printable(text, lines=True).removesuffix("\n"))
+    out(printable(text, lines=True).removesuffix("\n"), theirs=True)

@@ -26,6 +26,7 @@ VERBS = (
     "definition",
     "versions",
     "cancel",
+    "suspend",
     "keep",
     "rm",
     "validate",

@@ -82,7 +82,7 @@ def check(as_json: bool) -> None:
 def sql() -> None:
     """Print the SQL that makes the tables, for people who run such things by hand."""
     with _database() as database:
-        out(migrations.sql(database).rstrip())
+        out(migrations.sql(database).rstrip(), theirs=True)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from celery_cascade.persistence import (
     fork,
     head,
     leftovers,
-    listing,
     lineage,
+    listing,
     liveness,
     mend,
     messages,
@@ -360,6 +360,10 @@ class Store:
     def session(self, session_id: str) -> Row:
         """One session, whole; SessionNotFound."""
         return views.session_row(self.database, session_id)
+
+    def brief(self, session_id: str) -> Row | None:
+        """One session without its payloads; None if it is not there."""
+        return views.brief_row(self.database, session_id)
 
     def head(self, session_id: str) -> Row:
         """The moving head; SessionNotFound."""

@@ -8,11 +8,9 @@ from typing import Any
 
 from celery import states
 
-from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Source
 from celery_cascade.errors import (
     NotResumable,
-    SessionConflict,
     SessionFailed,
     SessionTimeout,
     StoreError,
@@ -32,13 +30,13 @@ from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
+from celery_cascade.sessions.halting import halt_one
 from celery_cascade.sessions.ids import check_seconds, look_up_id
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
-from celery_cascade.tasks.settling import settle
 from celery_cascade.tasks.sharing import history_of
 from celery_cascade.words import listed
 
@@ -368,18 +366,7 @@ class Session:
         return self._halt(Halt.SUSPENDED, SuspendReason.OPERATOR.value, action)
 
     def _halt(self, halt: Halt, reason: str | None, action: Action) -> SessionStatus:
-        check_action(action)
-        found = self._runtime.store.halt(self.id, halt, reason, action)
-        reached(CrashPoint.HALTED)
-        possible = {SessionStatus.ACTIVE}
-        if halt is Halt.CANCELLED:
-            possible |= {SessionStatus.SUSPENDED, SessionStatus.FAILED}
-        if found not in possible:
-            raise SessionConflict(
-                f"session {self.id} is {found.value}; it cannot be {halt.value} any more",
-                hint=f"Look: cascade show {self.id}",
-            )
-        return settle(self._runtime, self.id) or self.status
+        return halt_one(self._runtime, self.id, halt, reason, action)
 
     def resume(
         self,

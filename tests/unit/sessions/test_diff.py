@@ -70,7 +70,7 @@ def test_what_is_the_same_is_the_same_however_long_it_took() -> None:
         ({"inputs": {"n": 2}}, "inputs", {"path": "inputs.n", "a": 1, "b": 2}),
         ({"output": {"sum": 4}}, "outputs", {"path": "output.sum", "a": 3, "b": 4}),
         ({"context": {"seen": 1}}, "context", {"path": "context.seen", "b": 1}),
-        ({"status": "suspended", "output": {"sum": 3}}, "status", {"path": "status", "a": "completed", "b": "suspended"}),
+        ({"status": "expired"}, "status", {"path": "status", "a": "completed", "b": "expired"}),
         ({"error": {"message": "no"}}, "status", {"path": "error", "a": None, "b": {"message": "no"}}),
     ],
 )  # fmt: skip
