@@ -111,7 +111,7 @@ def _parts(by_status: dict[str, int]) -> str:
 
 def _summary(operation: Operation, report: BulkReport) -> str:
     """`Cancelled 9,998 sessions (9,998 active); 2 refused.`"""
-    word = f"Would be {operation.past}:" if report.dry_run else operation.past.capitalize()
+    word = f"Would {operation.name}" if report.dry_run else operation.past.capitalize()
     refused = f"; {len(report.refused):,} refused" if report.refused else ""
     return f"{word} {counted(len(report.done), 'session')}{_parts(report.by_status)}{refused}."
 
