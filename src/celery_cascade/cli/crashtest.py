@@ -34,8 +34,10 @@ _EXAMPLE = (
     "cascade crashtest --list-points",
 )
 
+_EXITS = {0: "all is well", 1: "a session was stuck, a finished step ran again, or output or effects differ"}
 
-@click.command(cls=Verb, example=_EXAMPLE)
+
+@click.command(cls=Verb, example=_EXAMPLE, exits=_EXITS)
 @click.argument("file", metavar="FILE", required=False, shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
@@ -85,8 +87,6 @@ def crashtest(
     Inside a body, where exactly is a matter of time: after a part of what the body took undisturbed. One that takes
     under 20 ms is ended between two of its lines. EFFECTS say `not seen` without --effects; KEY says whether the body
     asked for its idempotency key; BACK IN is how soon the session moved again, in this sandbox.
-
-    Exit 0 if all is well; 1 if a session was stuck, a finished step ran again, or output or effects differ.
     """
     if list_points:
         _list_points()

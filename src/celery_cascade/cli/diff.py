@@ -29,7 +29,7 @@ _SLOWEST = 5
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits={0: "they are the same", 1: "they differ", 3: "one is not found"})
 @click.argument("a", metavar="A", shell_complete=completing.sessions)
 @click.argument("b", metavar="B", shell_complete=completing.sessions)
 @click.option("--only", multiple=True, metavar="PART", help=f"Only these parts: {', '.join(PARTS)}.")
@@ -38,9 +38,7 @@ def diff(a: str, b: str, only: tuple[str, ...], as_json: bool) -> NoReturn:
     """Show how two sessions differ: definition, inputs, the way they took, steps, outputs, context, status.
 
     A fork beside its origin also says where they part. How long steps took is told, and is no difference. Long values
-    are cut here; --json has them whole.
-
-    Exit codes are those of `diff`: 0 they are the same, 1 they differ, more: it could not be told.
+    are cut here; --json has them whole. The exit codes are those of `diff`.
     """
     wanted = parts_of([word.strip() for part in only for word in part.split(",")] or None)
     caller = Caller.here()

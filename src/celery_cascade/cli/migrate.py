@@ -66,10 +66,12 @@ def current(as_json: bool) -> None:
         say(f"{counted(len(pending), 'migration')} pending" + (f": {', '.join(pending)}" if pending else ""))
 
 
-@migrate.command(cls=Verb, example=("celery -A proj cascade migrate check",))
+@migrate.command(
+    cls=Verb, example=("celery -A proj cascade migrate check",), exits={0: "up to date", 7: "`up` is needed"}
+)
 @json_option
 def check(as_json: bool) -> None:
-    """Exit 0 if the tables are what this version needs, else 7."""
+    """Say whether the tables are what this version needs."""
     with _database() as database:
         migrations.check(database)
         if is_json(click.get_current_context()):

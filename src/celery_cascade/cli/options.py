@@ -15,6 +15,17 @@ from celery_cascade.definition.durations import seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: What the exit codes of a verb that follows a session say.
+WATCHED = {
+    0: "it has completed",
+    1: "it failed, was cancelled or expired",
+    8: "it is suspended and waits for somebody",
+    124: "--timeout has passed; the session goes on",
+    130: "Ctrl+C; the session goes on",
+}
+#: What those of a verb that acts on sessions say.
+ACTED = {0: "it was done", 4: "it was refused, as things are; of several at least one was"}
+
 
 class Exampled(click.Command):
     """A command whose help ends with examples, and which takes the options that all verbs take.

@@ -15,7 +15,7 @@ from celery_cascade.cli.follow import no_worker
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant, only_for_one
-from celery_cascade.cli.options import Verb, actor, json_option, timeout_option
+from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, timeout_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.run import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
@@ -35,8 +35,15 @@ _EXAMPLE = (
     'celery -A proj cascade resume --status failed --cascade order --yes --reason "the bank is back"',
 )
 
+_EXITS = {
+    **WATCHED,
+    **ACTED,
+    0: "it goes on; with --watch: it has completed",
+    5: "it has ended for good, or waits for an answer",
+}
 
-@click.command(cls=Verb, example=_EXAMPLE)
+
+@click.command(cls=Verb, example=_EXAMPLE, exits=_EXITS)
 @ids_argument
 @filter_options
 @click.option("--done", metavar="JSON", help="The step that waits has done its work, and gave this.")

@@ -9,7 +9,7 @@ import click
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant
-from celery_cascade.cli.options import Verb, actor, json_option
+from celery_cascade.cli.options import ACTED, Verb, actor, json_option
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import SessionNotFound, UsageError
 from celery_cascade.persistence.finding import SessionFilter
@@ -23,7 +23,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits=ACTED)
 @ids_argument
 @filter_options
 @many_options
@@ -31,8 +31,8 @@ _EXAMPLE = (
 def rm(sessions: tuple[str, ...], wanted: SessionFilter, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Delete sessions, each with its descendants and all that is stored of them. There is no way back.
 
-    An active session is a conflict (exit 4): cancel it first. So is one that `keep` pins, and a descendant without
-    its root. If one of those that are named by ID cannot go, none goes. When several go, it asks first.
+    An active session is refused: cancel it first. So is one that `keep` pins, and a descendant without its root. If
+    one of those that are named by ID cannot go, none goes. When several go, it asks first.
 
     With filters instead of IDs, those that can go do; without --status, what is completed, cancelled or expired.
     """

@@ -19,7 +19,7 @@ from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import run_here
 from celery_cascade.cli.living import lack_of, workers
-from celery_cascade.cli.options import Verb, json_option, timeout_option
+from celery_cascade.cli.options import WATCHED, Verb, json_option, timeout_option
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
@@ -40,7 +40,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits={**WATCHED, 0: "it has completed; with --detach: it has begun"})
 @click.argument("file", metavar="FILE", shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")

@@ -7,7 +7,7 @@ import click
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant
-from celery_cascade.cli.options import Verb, actor, json_option
+from celery_cascade.cli.options import ACTED, Verb, actor, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.persistence.finding import SessionFilter
@@ -20,7 +20,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits=ACTED)
 @ids_argument
 @filter_options
 @click.option("--reason", help="Why; kept with the session and shown.")
@@ -34,7 +34,7 @@ def suspend(
     Name them by their IDs, or by filters. When several are meant, it asks first. What cannot be suspended does not
     stop the others.
 
-    Only an active session can be suspended; any other is a conflict (exit 4).
+    Only an active session can be suspended.
     """
     which = meant(sessions, wanted)
     if not isinstance(which, list) or len(which) > 1 or dry_run:

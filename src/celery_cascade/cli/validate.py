@@ -20,7 +20,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits={0: "all can be run", 6: "a file cannot be run"})
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completing.cascade_files)
 @click.option("--strict", is_flag=True, help="Count warnings as errors: exit 6.")
 @json_option
@@ -28,7 +28,7 @@ def validate(files: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Check cascade files: what is wrong and where, and what probably does not mean what it looks like.
 
     FILE may be a pattern such as '**/*.yaml', or - for stdin. Needs no app; with one it also says which tasks are
-    not registered or do not take the arguments that a step gives. Nothing is started. Exit 6 if a file cannot be run.
+    not registered or do not take the arguments that a step gives. Nothing is started.
     """
     caller = Caller.here()
     tasks, limit = _known(caller)

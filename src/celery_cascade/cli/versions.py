@@ -15,14 +15,14 @@ _HEADINGS = ("SHA256", "FORMAT", "SIZE", "SESSIONS", "FIRST SEEN", "LAST USED", 
 _SHOWN = 12  # characters of a digest; enough for `definition --sha`
 
 
-@click.command(cls=Verb, example=("celery -A proj cascade versions order",))
+@click.command(cls=Verb, example=("celery -A proj cascade versions order",), exits={3: "no such cascade ran"})
 @click.argument("cascade_id", metavar="CASCADE")
 @json_option
 def versions(cascade_id: str, as_json: bool) -> None:
     """List the distinct definitions of a cascade that sessions ran, the newest first.
 
     A session keeps to the text that it was started with, whatever becomes of the file; `definition --sha` prints any
-    of them. A cascade that the store does not know is not found (exit 3).
+    of them.
     """
     found = Caller.here().cascades.versions(cascade_id)
     if is_json(click.get_current_context()):
