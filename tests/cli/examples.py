@@ -74,6 +74,7 @@ ORDER = """\
 cascade: order
 inputs:
   order_id: integer
+  amount: {type: number, default: 100}
   email: {type: string, default: nobody@example.org}
 steps:
   - id: charge
@@ -219,6 +220,11 @@ class Scene:
     elsewhere: str | None = None
 
 
+def ended(world: World) -> None:
+    """3f2a91 has completed."""
+    assert world.run("resume", world.session("3f2a91"), "--local").exit_code == 0
+
+
 def in_doubt(world: World) -> None:
     """The worker of 3f2a91 is lost in the middle of `charge`."""
     world.lose(world.session("3f2a91"), "charge")
@@ -231,6 +237,9 @@ SCENES = {
     "resume 3f2a91 --done": Scene(prepare=in_doubt),
     "resume 3f2a91 --step charge --again": Scene(prepare=in_doubt),
     "diff": Scene(code=(1,)),
+    "fork 3f2a91": Scene(prepare=ended, worker=True),
+    "fork @last-failed": Scene(worker=True),
+    "rerun": Scene(worker=True),
     "rm 3f2a91": Scene(prepare=lambda world: world.run("cancel", world.session("3f2a91"))),
     "rm --yes 3f2a91": Scene(prepare=lambda world: world.run("cancel", world.session("3f2a91"))),
     "crashtest order.yaml": Scene(more=("--points", "body", "--in-body", "0")),

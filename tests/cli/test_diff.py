@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from sqlalchemy import Connection, update
 
-from celery_cascade.persistence import tables
 from cli.kit import ORDER, Project
 
 EDITED = ORDER.replace("y: 10", "y: 20")
@@ -21,20 +19,6 @@ def two(project: Project) -> tuple[str, str]:
     result = project.run("run", "order.yaml", "-i", "n=2", "--local", "--session", "second-run")
     assert result.exit_code == 0
     return first, "second-run"
-
-
-def make_fork(project: Project, session_id: str, *, of: str) -> None:
-    """As a fork at step two writes it."""
-    fork = update(tables.sessions).where(tables.sessions.c.session_id == session_id)
-    kept = update(tables.steps).where(tables.steps.c.session_id == session_id, tables.steps.c.step == "one")
-
-    def work(conn: Connection) -> None:
-        for name in conn.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
-            conn.exec_driver_sql(f"DROP TRIGGER {name}")  # which keep origins from being changed
-        conn.execute(fork.values(forked_from=of, forked_step="two", forked_version=2, trigger="fork"))
-        conn.execute(kept.values(reason="kept"))
-
-    project.runtime.store.database.transaction(work)
 
 
 def test_two_runs_of_the_same_are_the_same(project: Project) -> None:
@@ -99,12 +83,21 @@ def test_words_and_prefixes_name_sessions_and_unknown_ones_are_trouble(project: 
     assert "nope-123" in result.stderr
 
 
-def test_a_fork_beside_its_origin_says_where_they_part(project: Project, two: tuple[str, str]) -> None:
-    make_fork(project, "second-run", of=two[0])
-    found = project.json("diff", *two, code=1)["diff"]["parts_at"]
-    assert found == {"session_id": two[0], "version": 2, "step": "two", "how": "fork", "kept": ["one"]}
-    words = project.run("diff", *two).stderr
-    assert f"They part at step two, after version 2 of session {two[0]}. Not run again: one." in words
+def test_a_fork_beside_its_origin_says_where_they_part(project: Project) -> None:
+    """What it kept is the same; a rerun shares nothing but the bytes and the inputs."""
+    origin = project.ended()
+    fork = project.cascades.session(origin).fork(at="two", session_id="the-fork", inputs={"word": "other"})
+    assert project.run("resume", fork.id, "--local").exit_code == 0
+    found = project.json("diff", origin, fork.id, code=1)["diff"]
+    assert found["parts_at"] == {"session_id": origin, "version": 2, "step": "two", "how": "fork", "kept": ["one"]}
+    assert found["differs"] == ["inputs", "outputs"]
+    words = project.run("diff", fork.id, origin).stderr
+    assert f"They part at step two, after version 2 of session {origin}. Not run again: one." in words
+
+    again = project.cascades.session(origin).rerun(session_id="again")
+    assert project.run("resume", again.id, "--local").exit_code == 0
+    found = project.json("diff", origin, again.id)["diff"]
+    assert (found["parts_at"]["how"], found["parts_at"]["version"], found["same"]) == ("rerun", 0, True)
 
 
 def test_python_has_the_same_diff(project: Project, two: tuple[str, str]) -> None:

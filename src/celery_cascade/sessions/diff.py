@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from celery_cascade.definition.cascade import Source
+from celery_cascade.persistence.fork import KEPT
 from celery_cascade.sessions.parting import Parting
 from celery_cascade.sessions.text_diff import unified
 from celery_cascade.sessions.value_diff import MISSING, changes
 from celery_cascade.states import StepStatus
 
-#: What a step of a fork bears that was not run again but copied from its origin.
-KEPT = "kept"
 _BRIEF = ("session_id", "cascade_id", "name", "status", "created_at", "started_at", "finished_at")
 Step = Mapping[str, Any]
 
