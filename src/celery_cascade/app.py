@@ -6,7 +6,7 @@ import glob
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from celery_cascade.sessions.ids import look_up_id, words_of
 from celery_cascade.sessions.page import Page
 from celery_cascade.sessions.plain import start_plain, store_usable
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
+from celery_cascade.sessions.registry import last_of, path_of
 from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
+from celery_cascade.sessions.threads import Threads
 from celery_cascade.sessions.versions import versions_of
 from celery_cascade.tasks import jobs, propagate, signals, worker
 from celery_cascade.tasks.decorating import decorate
@@ -165,6 +167,8 @@ class Cascades:
         resource_id: str | None = None,
         idempotency_key: str | None = None,
         expires_in: float | timedelta | None = None,
+        expires_at: datetime | None = None,
+        queue: bool = False,
         context: Mapping[str, Any] | None = None,
     ) -> Session:
         """Start a cascade; its definition and inputs are in SQL before this returns, workers do the rest.
@@ -177,10 +181,15 @@ class Cascades:
             name: shown in lists.
             mode: a word of yours to filter by.
             tags: words of yours to find it by.
-            thread_id, resource_id: your own handle on a conversation. A start with a pair of both whose
-                session has ended continues it; while that runs, it is a conflict (D12).
+            thread_id, resource_id: your own handle on a conversation: a thread, and whose it is. A start with a
+                pair whose session has ended continues it, with its context and its conversation; while that runs, it
+                is a conflict (D12). A thread without a resource is one of "default"; a resource without a thread is
+                only a word to find the session by. See `cascades.threads`.
             idempotency_key: a second start with the same key is a conflict.
             expires_in: seconds after which it ends as `expired` if it is not done; None = never.
+            expires_at: the same as a moment that bears its time zone.
+            queue: if the thread's session has not ended, wait for that and begin then, instead of a conflict. Until
+                then it is `suspended` (`signal`). Several wait in the order of their starts.
             context: what `session.context` begins with: variables that its steps and you share. None = {}.
 
         Raises:
@@ -196,6 +205,8 @@ class Cascades:
             resource_id=resource_id,
             idempotency_key=idempotency_key,
             expires_in=expires_in,
+            expires_at=expires_at,
+            queue=queue,
             context=context,
         )
         return self.start_with(target, inputs, options)
@@ -244,6 +255,24 @@ class Cascades:
         """The handle on one session. Raises SessionNotFound."""
         self.runtime.store.head(look_up_id(self.runtime.store, session_id))
         return Session(self.runtime, session_id)
+
+    def last_session(self, *files: str | os.PathLike[str]) -> Session | None:
+        """The newest session that was started from exactly these files, whatever became of it; None = there is none.
+
+        What `run FILE --resume` finds: nobody needs to remember an id. Edits, the order of several files, links and
+        relative paths make no difference; the file itself need not be there any more.
+
+        Args:
+            files: path of a cascade file, or a registered name; several for a set that was started together.
+
+        Raises:
+            UsageError: there is no path among the arguments, or one is none.
+            DefinitionNotFound: a name that is neither registered nor a file.
+        """
+        if not files:
+            raise UsageError("last_session needs a file", hint="Such as: cascades.last_session('order.yaml')")
+        row = last_of(self.runtime, [path_of(self.runtime, file) for file in files])
+        return None if row is None else Session(self.runtime, row["session_id"])
 
     def sessions(
         self,
@@ -372,6 +401,11 @@ class Cascades:
             DefinitionNotFound: the store knows no such cascade; names the nearest one.
         """
         return versions_of(self.runtime, cascade_id)
+
+    @property
+    def threads(self) -> Threads:
+        """Conversations by the users' own handles: (thread, resource) → session; see `Threads`."""
+        return Threads(self.runtime)
 
     def db_session(self) -> StoreSession:
         """A new SQLAlchemy session on the store, for the ORM classes of `celery_cascade.persistence.models`.

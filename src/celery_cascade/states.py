@@ -99,6 +99,12 @@ STATUS_ALIASES = {
     "orphaned": SessionStatus.FAILED,
 }
 
+
+def waits_its_turn(status: str, reason: str | None, started_at: object) -> bool:
+    """Whether a session waits for an earlier one of its thread: `start(queue=True)`; it was never begun (D12)."""
+    return status == SessionStatus.SUSPENDED and reason == SuspendReason.SIGNAL and started_at is None
+
+
 _SESSION_MOVES: dict[SessionStatus, frozenset[SessionStatus]] = {
     SessionStatus.ACTIVE: frozenset(SessionStatus) - {SessionStatus.ACTIVE},
     SessionStatus.SUSPENDED: frozenset({SessionStatus.ACTIVE, SessionStatus.CANCELLED, SessionStatus.EXPIRED}),

@@ -15,9 +15,10 @@ import yaml
 
 SESSIONS = """
 SELECT s.session_id, s.cascade_id, s.name, s.thread_id, s.resource_id, s.tags, s.created_at, s.input_data,
-       s.config_path, s.parent_session_id, s.depth, s.definition_digest, h.status, h.status_reason, h.halt, h.mode,
-       h.current_phase, h.current_step, h.total_steps, h.open_steps, h.version, h.pinned, h.started_at, h.updated_at,
-       h.finished_at, h.expires_at, h.output, h.error, f.cascade_definition
+       s.config_path, s.trigger, s.forked_from, s.forked_step, s.continues, s.parent_session_id, s.depth,
+       s.definition_digest, h.status, h.status_reason, h.halt,
+       h.mode, h.current_phase, h.current_step, h.total_steps, h.open_steps, h.version, h.pinned, h.started_at,
+       h.updated_at, h.finished_at, h.expires_at, h.output, h.error, f.cascade_definition
 FROM cascade_sessions s
 JOIN session_states h ON h.session_id = s.session_id
 JOIN cascade_sessions_full f ON f.session_id = s.session_id
@@ -84,7 +85,7 @@ def parsed(text):
 
 
 def one_step(row, written):
-    ran = row["started_at"] is not None
+    ran, doubt = row["started_at"] is not None, row["reason"] in ("in_doubt", "poisoned")
     return {
         "step": row["step"],
         "item": None if row["item"] == -1 else row["item"],
@@ -94,7 +95,7 @@ def one_step(row, written):
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
         "task": row["task"],
-        "worker": row["nodename"] if ran else None,
+        "worker": row["nodename"] if ran and (row["finished_at"] or row["status"] == "running" or doubt) else None,
         "started_at": iso(row["started_at"]),
         "finished_at": iso(row["finished_at"]),
         "output": parsed(row["output"]),
@@ -166,6 +167,10 @@ def session(connection, session_id):
         "error": parsed(row["error"]),
         "definition_sha256": row["definition_digest"],
         "config_path": row["config_path"],
+        "trigger": row["trigger"],
+        "forked_from": row["forked_from"],
+        "forked_step": row["forked_step"],
+        "continues": row["continues"],
         "parent_session_id": row["parent_session_id"],
         "depth": row["depth"],
         "checkpoints": [

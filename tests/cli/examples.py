@@ -3,8 +3,9 @@
 **To add an example**: write it into `example=` of your verb, and it is run. By default it is to exit 0 in the world
 that `build` makes, which has
 
-- `proj.py` with the tasks `shop.charge` and `shop.label`, and `checks.py` (for crashtest);
-- `order.yaml` (inputs `order_id`, `email`; steps `charge`, `label`) and `refund.yaml`;
+- `proj.py` with the tasks `shop.charge`, `shop.label` and `shop.answer`, and `checks.py` (for crashtest);
+- `order.yaml` (inputs `order_id`, `amount`, `email`; steps `charge`, `label`), `refund.yaml`, `chat.yaml` (`message`);
+- the thread `support-7` of the resource `ann`;
 - the sessions of `SESSIONS`, whose ids begin as those in the examples do; `@last` has completed, `@last-failed` failed.
 
 What needs more gets a line in `SCENES`: the beginning of its words -> a `Scene`. A word that nobody can choose, such as
@@ -59,6 +60,10 @@ def charge(order_id, email=None):
         raise ConnectionError("the bank is down")
     return {"receipt": order_id, "lines": [3]}
 
+@app.task(name="shop.answer", shared=False)
+def answer(message):
+    return f"you said {message}"
+
 @app.task(name="shop.label", shared=False)
 def label(receipt):
     return f"label {receipt}"
@@ -83,6 +88,13 @@ steps:
   - id: label
     task: shop.label
     with: {receipt: "{{ outputs.charge.receipt }}"}
+"""
+
+CHAT = """\
+cascade: chat
+inputs: {message: string}
+steps:
+  - {id: answer, task: shop.answer, with: {message: "{{ inputs.message }}"}}
 """
 
 
@@ -160,6 +172,7 @@ def build(folder: Path, template: Path) -> None:
     (folder / "checks.py").write_text(CHECKS)
     (folder / "order.yaml").write_text(ORDER)
     (folder / "refund.yaml").write_text(ORDER.replace("cascade: order", "cascade: refund"))
+    (folder / "chat.yaml").write_text(CHAT)
     (folder / ".cascade").mkdir()
     shutil.copyfile(template, folder / ".cascade" / "store.sqlite")
     world = World(folder)
@@ -172,6 +185,8 @@ def build(folder: Path, template: Path) -> None:
         _start(world, "e07a55", "--local")
         down.unlink()
         _start(world, "9c41d0", "--local", order="8")
+        saved = world.run("threads", "save", "support-7", "--resource", "ann", world.session("9c41d0"))
+        assert saved.exit_code == 0, saved.output
     with closing(sqlite3.connect(folder / ".cascade" / "store.sqlite")) as store:
         store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -231,7 +246,8 @@ def in_doubt(world: World) -> None:
 
 
 SCENES = {
-    "run order.yaml": Scene(worker=True),
+    "run": Scene(worker=True),
+    "replay 3f2a91": Scene(prepare=ended),
     "watch @last": Scene(worker=True),
     "resume @last-failed --watch": Scene(worker=True),
     "resume 3f2a91 --done": Scene(prepare=in_doubt),

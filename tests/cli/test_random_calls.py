@@ -37,7 +37,19 @@ definition = st.fixed_dictionaries(
     optional={"inputs": plain, "output": plain, "defaults": plain},
 )
 option = st.sampled_from(
-    ["session_id", "name", "mode", "tags", "thread_id", "resource_id", "idempotency_key", "expires_in", "colour"]
+    [
+        "session_id",
+        "name",
+        "mode",
+        "tags",
+        "thread_id",
+        "resource_id",
+        "idempotency_key",
+        "expires_in",
+        "expires_at",
+        "queue",
+        "colour",
+    ]
 )
 
 
@@ -70,7 +82,7 @@ def test_random_starts_are_refused_whole_or_started_whole(project: Project, stor
     check()
 
 
-CALLS = ["sessions", "session", "prune", "register", "run", "cleanup_old_sessions"]
+CALLS = ["sessions", "session", "last_session", "prune", "register", "run", "cleanup_old_sessions"]
 
 
 def test_random_calls_of_the_api_are_answered_or_refused_in_words(project: Project) -> None:

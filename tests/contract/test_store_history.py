@@ -121,7 +121,7 @@ def test_a_parked_step_tells_why_and_what_follows_has_no_gap(kit: Kit) -> None:
     assert gaps(kit, session) == []
     (parked, *_) = kit.store.past(session).actions
     assert (parked["action"], parked["reason"]) == ("parked", "in_doubt")
-    assert json.loads(parked["detail"]) == {"step": "a", "item": -1}
+    assert json.loads(parked["detail"]) == {"step": "a", "item": -1, "crash": True}
 
 
 def test_what_nobody_asked_for_is_not_listed_as_asked(kit: Kit) -> None:

@@ -56,6 +56,7 @@ def grow(database: Database) -> None:
             "root_session_id": f"s{number:05}",
             "resource_id": f"r{number % 50}",
             "thread_id": f"t{number % 50}",
+            "execution_key": f"key{number % 40}",
             "definition_digest": digests[number % len(digests)],
             "parent_session_id": f"s{number - 1:05}" if number % 4 == 3 else None,
             "input_data": "{}",
@@ -260,6 +261,7 @@ SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
         lambda kit: kit.store.past_expiry(),
         {"ix_session_states_expires_at"} | STATUS_INDEXES,
     ),
+    "turns that have come": (lambda kit: kit.store.ready_turns(), STATUS_INDEXES),
     "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
     "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),
 }
@@ -367,8 +369,11 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
     "its steps": lambda kit: kit.store.steps(LIVE_SESSION),
     "its attempts": lambda kit: kit.store.attempts(LIVE_SESSION),
     "its actions": lambda kit: kit.store.actions(LIVE_SESSION),
+    "its past": lambda kit: kit.store.past(LIVE_SESSION),
     "its outputs": lambda kit: kit.store.outputs(LIVE_SESSION, ["step0"]),
     "what is new of it": lambda kit: kit.store.step_changes(LIVE_SESSION, 1),
+    "who waits for it": lambda kit: kit.store.turn_after(LIVE_SESSION),
+    "who waits for what was deleted": lambda kit: kit.store.turns_after_gone(["nowhere"]),
     "whose sessions a worker holds": lambda kit: kit.store.held_by({"alive"}),
 }
 
@@ -469,6 +474,16 @@ def test_a_page_of_a_state_is_in_order_as_it_is_read(grown: Kit, status: list[st
             inner = [row for row in rows if row["table"] == "session_states"]
             assert len(inner) == len(status)
             assert not any("filesort" in (row["Extra"] or "") for row in inner)
+
+
+@pytest.mark.parametrize("key", ["key7", "of files that were never run"])
+def test_the_last_session_of_some_files_is_found_by_index(grown: Kit, key: str) -> None:
+    """R59: the newest first, and no other file's sessions are read through."""
+    wanted = SessionFilter(execution_key=key, limit=1)
+    scanned, used = explained(grown, lambda: grown.store.sessions(wanted))
+    assert scanned == set()
+    assert "ix_cascade_sessions_execution_key_created_at" in used
+    assert len(grown.store.sessions(wanted)) == (key == "key7")
 
 
 RULES = Rules(ages={"completed": 1 * DAYS, "failed": 30 * DAYS})

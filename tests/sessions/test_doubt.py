@@ -516,6 +516,6 @@ def test_whoever_listens_hears_of_the_doubt_the_answer_and_the_end(kit: Kit) -> 
 def test_the_answer_in_sql_is_json_that_anybody_reads(kit: Kit) -> None:
     session = doubtful(kit)
     session.resume(done={"__type__": "x", "__value__": 1})
-    ((detail,),) = kit.sql("SELECT detail FROM session_actions")
+    ((detail,),) = kit.sql("SELECT detail FROM session_actions WHERE action = 'resume'")
     assert json.loads(detail)["answer"] == "done"
     assert session.output == {"__type__": "x", "__value__": 1}

@@ -1,13 +1,17 @@
-"""Sessions past their `expires_at` (R45); the three outcomes themselves are in test_run.py."""
+"""Sessions past their `expires_at` (R45).
+
+The three outcomes themselves are in test_run.py, those of a session that waits for its turn in test_threads.py.
+"""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from celery_cascade.errors import NotResumable
+from celery_cascade.errors import NotResumable, UsageError
 from celery_cascade.persistence.rows import StepKey, WorkerRow
 from celery_cascade.tasks import overtime
 from sessions.kit import Kit
@@ -19,6 +23,33 @@ def expire_all(kit: Kit, *sessions: Any) -> None:
     for session in sessions:
         kit.sql("UPDATE session_states SET expires_at = :at WHERE session_id = :id",
                 at=LONG_AGO + ("" if kit.store.database.family == "mysql" else ".000000"), id=session.id)  # fmt: skip
+
+
+def test_a_moment_to_expire_at_is_as_good_as_a_time_to_live(any_kit: Kit) -> None:
+    """R45: aware, whatever its zone; stored as that very moment."""
+    moment = datetime(2090, 1, 2, 3, 4, 5, 600, tzinfo=timezone(timedelta(hours=5)))
+    session = any_kit.start("a", expires_at=moment)
+    assert session.to_dict()["expires_at"] == "2090-01-01T22:04:05.000600Z"
+    assert any_kit.start("a").to_dict()["expires_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"expires_at": datetime(2090, 1, 1)}, "time zone"),
+        ({"expires_at": datetime(2001, 1, 1, tzinfo=UTC)}, "which has passed"),
+        ({"expires_at": datetime(9999, 1, 1, tzinfo=UTC)}, "more than a hundred years away"),
+        ({"expires_at": "2090-01-01T00:00:00Z"}, "time zone"),
+        ({"expires_at": datetime(2090, 1, 1, tzinfo=UTC), "expires_in": 60}, "two ways to say the same"),
+    ],
+)
+def test_a_moment_that_is_none_has_passed_or_is_said_twice_is_refused(
+    kit: Kit, options: dict[str, Any], why: str
+) -> None:
+    """R45, R150: nothing is started."""
+    with pytest.raises(UsageError, match=why):
+        kit.start("a", **options)
+    assert kit.rows()["cascade_sessions"] == 0
 
 
 def test_more_than_a_batch_expires_in_one_sweep(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

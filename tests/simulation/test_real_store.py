@@ -151,6 +151,10 @@ def ended_while_a_step_runs(patch: Patch) -> None:
     patch.setattr(head, "_park_all", lambda *args: real(*args) and False)
 
 
+def ends_that_no_row_bears(patch: Patch) -> None:
+    patch.setattr(head, "note", lambda *args, **kwargs: None)
+
+
 def checkpoint_in_two_commits(patch: Patch) -> None:
     """The step ends in one transaction, what follows from it is written in another."""
     real = Store.checkpoint
@@ -185,7 +189,7 @@ BROKEN = [
     judged_by_a_glance, orphans_forgotten, resends_forgotten, queued_without_a_moment_to_send_again, arrival_skipped,
     join_ready_at_its_first_arrival, crash_counted_as_done, audit_without_a_look_at_who_runs, ends_that_nobody_finishes,
     parked_steps_forgotten_by_a_resume, ended_while_a_step_runs, checkpoint_in_two_commits,
-    retry_that_keeps_its_attempt,
+    retry_that_keeps_its_attempt, ends_that_no_row_bears,
 ]  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from celery_cascade.tasks.rounds import EXPIRE_INTERVAL, Rounds
 from celery_cascade.tasks.ticking import LATE, Witness
 from simulation.cases import FLAKES, INPUTS, Case, body, random_case
 from simulation.choices import Choices
+from simulation.hindsight import Hindsight
 from simulation.history import History
 from simulation.oracle import FINAL, HEARTBEAT, Oracle
 from simulation.project import (
@@ -70,6 +71,7 @@ class World:
         self.cases, self.choices, self.history = cases, choices, history
         self.project, self.stage, self.inside = project(), Stage(), False
         self.oracle = Oracle(cases, self.wrong, self._may_take)
+        self.hindsight = Hindsight(self.wrong)
         self.skew = 0.0  #: by which the store's clock is ahead
         self.skews = 0.0  #: by how much it was ever set back
         self.away_until = 0.0
@@ -125,6 +127,7 @@ class World:
 
     def committed(self, connection: Any) -> None:
         self.oracle.look(self.sql)
+        self.hindsight.look(self.oracle.heads, self.oracle.rows)
 
     def sql(self, statement: str) -> list[Any]:
         return list(self.project.sql(statement).fetchall())
@@ -447,6 +450,7 @@ class World:
                 self.history.seen[head.status] += 1
                 [[output]] = self.sql(f"SELECT output FROM session_states WHERE session_id = '{session}'")
                 self.oracle.check_end(session, self.sql, output)
+                self.hindsight.check(session, self.project.database, self.cases[session].plan)
             self.before = (dict(self.oracle.rows), dict(self.oracle.heads), sum(self.oracle.bodies.values()))
             self.broker += [self.ever[key] for key in sorted(self.ever)]
             return not self.broker

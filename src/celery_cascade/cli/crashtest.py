@@ -14,10 +14,10 @@ import click
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, FAILED
+from celery_cascade.cli.file_set import source_named
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.manner import manner
 from celery_cascade.cli.options import Duration, Verb, json_option
-from celery_cascade.cli.run import source_named
 from celery_cascade.cli.tables import table
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
 from celery_cascade.definition.reader import read_cascade

@@ -9,7 +9,9 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
-from celery_cascade.errors import UsageError
+from celery_cascade.definition.inline import yaml_of
+from celery_cascade.definition.source import DEFAULT_MAX_BYTES
+from celery_cascade.errors import DefinitionNotFound, UsageError
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.versions import definition_beginning
 
@@ -35,6 +37,9 @@ def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -
     runtime = Caller.here().runtime
     found = None if session is None else Session(runtime, session_id(runtime.store, session))
     source = found.source if found is not None else definition_beginning(runtime, sha or "")
+    if found is not None and not source.body:
+        _reconstructed(found, raw)
+        return
     if raw:
         click.echo(source.body, nl=False)  # bytes go out as they are
         return
@@ -46,3 +51,18 @@ def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -
     where = "" if found is None else f", from {source.path or 'a definition in Python'}"
     say(f"sha256 {source.digest}, {source.format}{where}")
     out(printable(text, lines=True).removesuffix("\n"), theirs=True)
+
+
+def _reconstructed(session: Session, raw: bool) -> None:
+    """What is known of a definition that is not stored (R18)."""
+    known = session.stored_cascade()
+    if raw:
+        raise DefinitionNotFound(
+            f"the definition of session {session.id} is not stored",
+            hint=f"See the steps that are known of it: cascade definition {session.id}",
+        )
+    if is_json(click.get_current_context()):
+        out_json({"session_id": session.id, **known})
+        return
+    say(f"Warning: {known['warning']}")
+    out(printable(yaml_of(known["cascade"], DEFAULT_MAX_BYTES), lines=True).removesuffix("\n"))

@@ -16,7 +16,7 @@ from celery_cascade.errors import CascadeError, SessionTimeout
 from celery_cascade.persistence.fork import KEPT
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.view import plain
-from celery_cascade.states import SessionStatus
+from celery_cascade.states import SessionStatus, waits_its_turn
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.runtime import Runtime
 
@@ -53,6 +53,7 @@ class Follower:
         self._setbacks: set[tuple[str, int, int]] = set()
         self._next_count = 0.0
         self._said_alone = False
+        self._queued = self._said_queued = False
 
     def follow(self, timeout: float | None = None) -> SessionStatus:
         """Look on until it has ended or is suspended.
@@ -71,17 +72,30 @@ class Follower:
                     f"session {self._id} is not done after {timeout:g} s; it goes on",
                     hint=f"Watch it with: cascade watch {self._id}",
                 )
-            self._look_for_workers()
+            if not self._queued:
+                self._look_for_workers()
             time.sleep(look)
             look = min(look * 1.2, _LONGEST_LOOK)
 
     def look(self) -> SessionStatus:
         """Say what changed since the last look; returns the session's status."""
         head = self._runtime.store.head(self._id)
+        self._queued = waits_its_turn(head["status"], head["status_reason"], head["started_at"])
+        if self._queued:
+            self._say_queued()
+            return SessionStatus.ACTIVE  # it goes on by itself
         for row in sorted(self._runtime.store.step_changes(self._id, self._version), key=_moment):
             self._note(row)
         self._version = head["version"]
         return SessionStatus(head["status"])
+
+    def _say_queued(self) -> None:
+        """Say once for whom it waits."""
+        if not self._said_queued:
+            self._said_queued = True
+            row = self._runtime.store.session(self._id)
+            thread = printable(row["thread_id"] or "-")
+            self._tell(f"It waits for its turn in thread {thread}: for the end of session {row['continues']}")
 
     def _note(self, row: Mapping[str, Any]) -> None:
         key, state = (row["step"], row["item"]), (row["status"], row["attempt"])

@@ -9,10 +9,11 @@ import click
 
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.file_set import source_named
 from celery_cascade.cli.given import inputs_of, pairs_of
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
-from celery_cascade.cli.run import leave, source_named, watch_to_the_end
+from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, printable, say
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.reader import read_cascade

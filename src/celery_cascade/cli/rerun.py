@@ -9,7 +9,7 @@ import click
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
-from celery_cascade.cli.run import leave, watch_to_the_end
+from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import say
 from celery_cascade.sessions.session import Session
 

@@ -17,7 +17,7 @@ from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant, only_for_one
 from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, timeout_option
 from celery_cascade.cli.problems import as_called
-from celery_cascade.cli.run import watch_to_the_end
+from celery_cascade.cli.watching import watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, say
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.finding import SessionFilter

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -14,20 +13,22 @@ import click
 from celery_cascade.app import Cascades
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
-from celery_cascade.cli.ending import conclude, conclude_plain, detached, say_not_repeated
-from celery_cascade.cli.follow import Follower, no_worker
+from celery_cascade.cli.ending import conclude_plain, say_not_repeated
+from celery_cascade.cli.file_set import file_set, only_file, source_named
 from celery_cascade.cli.given import inputs_of
+from celery_cascade.cli.going_on import Request, go_on
 from celery_cascade.cli.here import run_here
-from celery_cascade.cli.living import lack_of, workers
-from celery_cascade.cli.options import WATCHED, Verb, json_option, timeout_option
-from celery_cascade.cli.words import is_json, out, out_json, say
+from celery_cascade.cli.options import WATCHED, json_option, timeout_option
+from celery_cascade.cli.resume_option import OPTION, Resume, RunVerb
+from celery_cascade.cli.starting_options import starting_options
+from celery_cascade.cli.watching import leave, watch_to_the_end
+from celery_cascade.cli.words import say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
-from celery_cascade.errors import DefinitionError, UsageError
+from celery_cascade.errors import UsageError
 from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.plain import start_plain
-from celery_cascade.sessions.session import Session
-from celery_cascade.sessions.starting import StartOptions, read_target, start
+from celery_cascade.sessions.starting import StartOptions, start
 from celery_cascade.tasks.degraded import store_usable
 from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
@@ -37,24 +38,40 @@ from celery_cascade.tasks.runtime import Runtime
 _EXAMPLE = (
     "celery -A proj cascade run order.yaml -i order_id=7 -i email=ann@example.org",
     "id=$(celery -A proj cascade run order.yaml -i order_id=7 --detach)",
+    "celery -A proj cascade run order.yaml -i order_id=7 --resume",
+    "celery -A proj cascade run chat.yaml -i message=hello --thread support-7 --resource ann",
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE, exits={**WATCHED, 0: "it has completed; with --detach: it has begun"})
-@click.argument("file", metavar="FILE", shell_complete=completing.cascades)
+@click.command(cls=RunVerb, example=_EXAMPLE, exits={**WATCHED, 0: "it has completed; with --detach: it has begun"})
+@click.argument("files", metavar="FILE...", nargs=-1, shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
+@click.option(
+    OPTION,
+    metavar="[SESSION_ID]",
+    help="Go on with the last session of these files, or with this one, from its last checkpoint.",
+    shell_complete=completing.sessions,
+)
+@click.option(
+    "--use-current-definition",
+    is_flag=True,
+    help="With --resume: if the file was edited, go on in a fork that has it as it is now.",
+)
 @click.option("--session", "session_id", metavar="ID", help="Your own id; an unfinished session of it goes on.")
 @click.option("--name", help="A name to show in lists.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word of yours; may be given several times.")
+@starting_options
 @click.option("--watch/--detach", default=True, help="Follow it and print its output (default), or return at once.")
 @click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
 @timeout_option
 @json_option
 def run(
-    file: str,
+    files: tuple[str, ...],
     pairs: tuple[str, ...],
     inputs_file: str | None,
+    resume: Resume | None,
+    use_current_definition: bool,
     session_id: str | None,
     name: str | None,
     tags: tuple[str, ...],
@@ -62,20 +79,42 @@ def run(
     local: bool,
     timeout: timedelta | None,
     as_json: bool,
+    more: dict[str, Any],
 ) -> None:
     """Start the cascade in FILE, follow it, and print its output.
 
     FILE is a .yaml or .json file, or the name of a registered cascade. The session id is said first: whatever
     happens to this terminal, the session goes on, and `cascade watch ID` finds it again. Ctrl+C only stops
     watching.
+
+    With --resume the last session of FILE goes on instead, under its own id, with the definition and inputs that it
+    was started with; if it runs, it is watched. If there is none that could go on, a new one is started. A word after
+    --resume that is a file, or ends in .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
     """
     if local and (not watch or timeout is not None):
         raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
+    _check_options(resume, use_current_definition, session_id, name, tags, more)
     caller = Caller.here()
     cascades = caller.cascades
-    source = source_named(cascades, file)
+    files, resume = _files(cascades, files, resume)
+    chosen = file_set(cascades, files)
+    if resume is not None and go_on(
+        caller,
+        Request(
+            files=chosen,
+            resume=resume,
+            pairs=pairs,
+            inputs_file=inputs_file,
+            use_current=use_current_definition,
+            watch=watch,
+            local=local,
+            timeout=timeout,
+        ),
+    ):
+        return
+    source = source_named(cascades, chosen.root)
     inputs = inputs_of(read_cascade(source), pairs, inputs_file)
-    options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli")
+    options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths, **more)
     if not store_usable(cascades.runtime):
         conclude_plain(start_plain(cascades.runtime, source, inputs, options, here=local))
     if local or cascades.app.conf.task_always_eager:
@@ -88,6 +127,44 @@ def run(
         watch_to_the_end(caller, session, timeout)
     else:
         leave(caller, session)
+
+
+def _check_options(
+    resume: Resume | None,
+    use_current: bool,
+    session_id: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    more: Mapping[str, Any],
+) -> None:
+    if resume is None:
+        if use_current:
+            raise UsageError(
+                "--use-current-definition is about a session that goes on", hint="Such as: cascade run order.yaml "
+                "--resume --use-current-definition",
+            )  # fmt: skip
+        return
+    if session_id is not None:
+        raise UsageError(
+            "--session names a session to start, --resume one that is there: give one of them",
+            hint="The session of that id goes on with --resume ID",
+        )
+    if resume.session is not None and (name is not None or tags or more):
+        raise UsageError(
+            "--name, --tag, --thread and the like are for a new session; the one that is resumed keeps its own"
+        )
+
+
+def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) -> tuple[tuple[str, ...], Resume | None]:
+    """The FILEs; what stands after `--resume` is one if there is no other."""
+    if files:
+        return files, resume
+    file = only_file(cascades, resume)
+    if file is not None:
+        return (file,), Resume()
+    word = None if resume is None else resume.session
+    hint = f"To go on with a session by its id: cascade resume {shlex.quote(word)} --watch" if word else ""
+    raise UsageError("Missing argument 'FILE...': there is nothing to run", hint=hint)
 
 
 def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:
@@ -105,39 +182,3 @@ def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], optio
 def _done_of(runtime: Runtime, session_id: str | None) -> str:
     """What a session of this id has done already: an unfinished one goes on."""
     return "" if session_id is None else not_repeated(runtime, check_session_id(session_id))
-
-
-def source_named(cascades: Cascades, file: str) -> Source:
-    """The definition, read once; `cascade_definitions` is looked through only for what is no file."""
-    try:
-        return read_target(cascades.runtime, file)
-    except DefinitionError:
-        if not cascades.runtime.config.definitions or file in cascades.runtime.registered:
-            raise
-    cascades.register_configured()
-    return read_target(cascades.runtime, file)
-
-
-def leave(caller: Caller, session: Session) -> None:
-    """`--detach`: the id is all there is on stdout."""
-    if is_json(click.get_current_context()):
-        out_json({"session": session.to_dict()})
-    else:
-        out(session.id)
-    runtime = caller.runtime
-    lack = lack_of(runtime, runtime.facts(session.id).plan, workers(runtime))
-    if lack is not None:
-        for line in no_worker(caller, session.id, lack):
-            say(line)
-
-
-def watch_to_the_end(caller: Caller, session: Session, timeout: timedelta | None, since: int = 0) -> None:
-    """Follow a session that workers run, and exit as it ends."""
-    follower = Follower(caller.runtime, session.id, since=since, caller=caller)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: it goes on, and that is said
-    try:
-        status = follower.follow(None if timeout is None else timeout.total_seconds())
-    except KeyboardInterrupt:
-        detached(session)
-    conclude(session, status)

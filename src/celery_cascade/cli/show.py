@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,22 @@ from celery_cascade.cli.living import Attendance, nobody
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.tables import table
-from celery_cascade.cli.words import is_json, local, out, out_json, painted, preview, printable, took, why
+from celery_cascade.cli.words import (
+    counted,
+    is_json,
+    local,
+    out,
+    out_json,
+    painted,
+    preview,
+    printable,
+    say,
+    took,
+    why,
+)
 from celery_cascade.persistence.rows import NO_ITEM
 from celery_cascade.sessions.session import Session
-from celery_cascade.states import SessionStatus
+from celery_cascade.states import SessionStatus, waits_its_turn
 from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("STEP", "STATUS", "ATTEMPT", "CRASHES", "WORKER", "TOOK", "OUTPUT")
@@ -41,6 +54,8 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
     if is_json(click.get_current_context()):
         out_json({"session": whole})
         return
+    if "warning" in whole:
+        say(f"Warning: {whole['warning']}")
     for name, value in _summary(runtime, whole):
         out(f"{name:<10}{value}")
     out("")
@@ -75,6 +90,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
         *_origin(whole),
         ("Status", painted(whole["status"]) + (f", {printable(reason)}" if reason else "")),
         ("Progress", f"{progress['done']} of {progress['total']} steps ({progress['percent']} %)"),
+        ("Saved", _saved(whole["checkpoints"])),
         ("Phase", printable(whole["current_phase"] or "-")),
         ("Started", local(whole["started_at"] or whole["created_at"])),
         ("Finished", local(whole["finished_at"]) + _span(whole["started_at"], whole["finished_at"], " (took {})")),
@@ -83,6 +99,7 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in (("Tags", whole["tags"]), ("Output", whole["output"])):
         if value:
             lines.append((name, preview(value)))
+    lines += _thread(whole)
     if whole["expires_at"]:
         lines.append(("Expires", local(whole["expires_at"])))
     if whole["kept"]:
@@ -93,12 +110,30 @@ def _summary(runtime: Runtime, whole: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _origin(whole: dict[str, Any]) -> list[tuple[str, str]]:
-    """What it was forked from or continues, where it was."""
+    """What it was forked from, continues or waits for, where it was."""
     if whole["forked_from"] is not None:
         word = "Rerun of" if whole["trigger"] == "rerun" else "Fork of"
         at = f" at {printable(whole['forked_step'])}" if whole["forked_step"] else ""
         return [(word, f"{whole['forked_from']}{at}")]
-    return [] if whole["continues"] is None else [("Continues", whole["continues"])]
+    if whole["continues"] is None:
+        return []
+    if waits_its_turn(whole["status"], whole["reason"], whole["started_at"]):
+        return [("Waits", f"for its turn in the thread, after session {whole['continues']}")]
+    return [("Continues", whole["continues"])]
+
+
+def _thread(whole: dict[str, Any]) -> list[tuple[str, str]]:
+    """Its conversation, and whose it is."""
+    if whole["thread_id"]:
+        return [("Thread", printable(f"{whole['thread_id']} of {whole['resource_id']}"))]
+    return [("Resource", printable(whole["resource_id"]))] if whole["resource_id"] else []
+
+
+def _saved(checkpoints: list[dict[str, Any]]) -> str:
+    if not checkpoints:
+        return "no checkpoint yet"
+    last = checkpoints[-1]
+    return f"{counted(len(checkpoints), 'checkpoint')}, the last one {last['checkpoint']} after {last['step']}"
 
 
 def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
@@ -108,12 +143,16 @@ def _span(began: str | None, ended: str | None, form: str = "{}") -> str:
 
 
 def _steps(steps: list[dict[str, Any]]) -> None:
+    table(*step_table(steps))
+
+
+def step_table(steps: list[dict[str, Any]]) -> tuple[Sequence[str], list[list[str]]]:
+    """Headings and rows of a table of steps, as `to_dict()` has them."""
     rows = [_cells(step) for step in steps]
     if not any(step["phase"] for step in steps):
-        table(_HEADINGS, rows)
-        return
+        return _HEADINGS, rows
     with_phase = [[row[0], printable(step["phase"] or "-"), *row[1:]] for row, step in zip(rows, steps, strict=True)]
-    table((_HEADINGS[0], _PHASE, *_HEADINGS[1:]), with_phase)
+    return (_HEADINGS[0], _PHASE, *_HEADINGS[1:]), with_phase
 
 
 def _cells(step: dict[str, Any]) -> list[str]:

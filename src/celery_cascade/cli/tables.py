@@ -15,11 +15,13 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table to stdout. Cells are text without line ends (`printable`)."""
     rows = [[in_ascii(cell) for cell in row] for row in rows]
     if not (sys.stdout.isatty() and colour_of(sys.stdout) is None and _rich(headings, rows)):
-        for line in _plain([list(headings), *map(list, rows)]):
+        for line in plain_table(headings, rows):
             out(line)
 
 
-def _plain(rows: list[list[str]]) -> list[str]:
+def plain_table(headings: Sequence[str], given: Sequence[Sequence[str]]) -> list[str]:
+    """The table as lines."""
+    rows = [list(headings), *map(list, given)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
 

@@ -19,8 +19,8 @@ from celery_cascade.persistence.context import add_change
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.gate import ended_by_me, lock_head, lost
 from celery_cascade.persistence.messages import add_messages
-from celery_cascade.persistence.rows import Checkpoint, Moved, NewStep
-from celery_cascade.persistence.start import insert_steps
+from celery_cascade.persistence.rows import Checkpoint, Moved
+from celery_cascade.persistence.start import insert_steps, parked
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, heads, steps
 
 
@@ -98,7 +98,7 @@ def _end_step(conn: Connection, done: Checkpoint, version: int, clock: dict[str,
 
 
 def _insert_followers(conn: Connection, done: Checkpoint, version: int, *, halted: bool, clock: dict[str, Any]) -> None:
-    queued = [_parked(row) for row in done.queued] if halted else list(done.queued)
+    queued = [parked(row) for row in done.queued] if halted else list(done.queued)
     insert_steps(
         conn,
         done.key.session_id,
@@ -114,10 +114,6 @@ def follow_parked(conn: Connection, done: Checkpoint, version: int, clock: dict[
     """What follows from a step's end, parked: for a session that does not run just then; its head is locked."""
     _insert_followers(conn, done, version, halted=True, clock=clock)
     _arrive(conn, done, version, queued=(), clock=clock)
-
-
-def _parked(row: NewStep) -> NewStep:
-    return NewStep(step=row.step, item=row.item, status="pending", task=row.task, call=row.call)
 
 
 def _arrival(**ready: Any) -> Any:

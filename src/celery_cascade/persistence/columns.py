@@ -36,6 +36,7 @@ SESSION_COLUMNS = (
     sessions.c.continues,
     sessions.c.thread_id,
     sessions.c.resource_id,
+    sessions.c.turn,
     sessions.c.execution_key,
     sessions.c.tags,
     sessions.c.trigger,

@@ -244,3 +244,22 @@ def change_rows(db: Database, session_id: str) -> list[dict[str, Any]]:
     """The same, for who has no connection."""
     with db.read() as conn:
         return changes_of(conn, session_id)
+
+
+def plain_context(conn: Connection, session_id: str) -> dict[str, Any]:
+    """The context as JSON, as this transaction sees it; {} if nobody has set it or the session is gone.
+
+    Raises:
+        StoreError: what is stored there is no mapping.
+    """
+    try:
+        head = conn.execute(_READ, {"b_session": session_id}).one_or_none()
+        if head is None:
+            return {}
+        bounds = {"b_session": session_id, "b_after": head.context_version or 0, "b_version": head.version}
+        value = deltas.fold((row.delta for row in conn.execute(_CHANGES, bounds)), head.folded)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(session_id, str(error)) from error
+    if not isinstance(value, dict):
+        raise _unreadable(session_id, f"it is a {type(value).__name__}, not a mapping")
+    return value

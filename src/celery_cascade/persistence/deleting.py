@@ -11,6 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.prune_rules import ROOT, Rules
+from celery_cascade.persistence.queueing import hand_back
 from celery_cascade.persistence.tables import heads, mappings, sessions, steps
 from celery_cascade.persistence.views import not_found
 
@@ -123,6 +124,8 @@ def delete_tree(db: Database, session_id: str, check: Callable[[list[Member]], N
         found = _tree_of(db, conn, session_id)
         check(found)
         ids = [one.session_id for one in found]
+        for some in chunks(ids):
+            hand_back(conn, some)
         erase(conn, ids)
         return ids
 
@@ -134,6 +137,7 @@ def delete_session(db: Database, session_id: str) -> None:
 
     def work(conn: Connection) -> None:
         lock_heads(conn, [session_id])
+        hand_back(conn, [session_id])
         erase(conn, [session_id])
 
     db.transaction(work)

@@ -10,19 +10,21 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, insert, null, select, update
 
 from celery_cascade.crash_points import CrashPoint, reached
+from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.doubts import ANSWERED, refuse_doubts
+from celery_cascade.persistence.inheriting import inherit_late
 from celery_cascade.persistence.notes import ENGINE, Note, note, note_completion
 from celery_cascade.persistence.rows import QueuedStep, Setback, StepKey
 from celery_cascade.persistence.setback import lock_running, note_attempt, park_queued
 from celery_cascade.persistence.tables import THIS_HEAD, THIS_STEP, actions, heads, steps
-from celery_cascade.persistence.threads import keep_thread
+from celery_cascade.persistence.threads import keep_thread, refuse_before_its_turn
 from celery_cascade.persistence.views import not_found_on
-from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, stronger
+from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, stronger, waits_its_turn
 
 _LOCK = (
-    select(heads.c.status, heads.c.status_reason, heads.c.halt, heads.c.version, heads.c.open_steps)
+    select(heads.c.status, heads.c.status_reason, heads.c.halt, heads.c.version, heads.c.open_steps, heads.c.started_at)
     .where(THIS_HEAD)
     .with_for_update()
 )
@@ -215,26 +217,46 @@ def revive_session(
     *,
     worker: str | None,
     resend_after: float | None,
+    its_turn: bool = False,
     clock: dict[str, Any],
 ) -> tuple[SessionStatus, list[QueuedStep]]:
     """Set a suspended or failed session going again: parked and failed steps are queued.
+
+    One that waits for its turn begins, with the context of the session that it continues.
+
+    Args:
+        its_turn: only if it waits for its turn; any other is a conflict.
 
     Returns the status found and the steps whose messages are to be sent (none unless it was suspended or failed).
 
     Raises:
         NotResumable: one of its steps is in doubt; see `answer`.
+        SessionConflict: it waits for an earlier session of its thread; or that goes on in another one.
     """
 
     def work(conn: Connection) -> tuple[SessionStatus, list[QueuedStep]]:
         head = lock(db, conn, session_id)
         status = SessionStatus(head.status)
+        waits = waits_its_turn(head.status, head.status_reason, head.started_at)
+        if its_turn and (not waits or head.halt is not None):
+            raise SessionConflict(
+                f"session {session_id} is {status.value}; it does not wait for its turn",
+                hint=f"Look: cascade show {session_id}",
+            )
         if head.halt in (Halt.CANCELLED, Halt.EXPIRED):
             return SessionStatus(head.halt), []  # asked for, and not to be called off by a resume
         halting = status is SessionStatus.ACTIVE and head.halt is not None
         if status not in (SessionStatus.SUSPENDED, SessionStatus.FAILED) and not halting:
             return status, []
         refuse_doubts(conn, session_id)
-        version, queued = set_going(conn, session_id, head, worker=worker, resend_after=resend_after, clock=clock)
+        begins: dict[str, Any] = {"started_at": now()} if waits else {}
+        if waits:
+            refuse_before_its_turn(conn, session_id)
+        version, queued = set_going(
+            conn, session_id, head, worker=worker, resend_after=resend_after, clock=clock, **begins
+        )
+        if waits:
+            inherit_late(conn, session_id, version, clock)
         if action is None:
             note(conn, session_id, Note.RESUMED, version, clock)
         record(conn, session_id, action, version, clock)
@@ -410,7 +432,7 @@ def park_orphan(
             park_queued(conn, key.session_id, version)
         move(conn, key.session_id, head, clock, **values)
         if reason is not None:
-            of_step = json.dumps({"step": key.step, "item": key.item})
+            of_step = json.dumps({"step": key.step, "item": key.item, "crash": crash})
             note(conn, key.session_id, Note.PARKED, version, clock, reason=reason.value, detail=of_step)
         reached(CrashPoint.PARK_OPEN, key)
         return True

@@ -13,6 +13,7 @@ from celery_cascade.persistence.context import OPEN, ended
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.deleting import chunks
 from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.mappings import touch_mapping
 from celery_cascade.persistence.rows import NewMessage, Row
 from celery_cascade.persistence.tables import messages, sessions
 from celery_cascade.persistence.turns import Turn, turns_up_to
@@ -76,6 +77,7 @@ def say(db: Database, session_id: str, said: NewMessage, action: Action | None, 
         version = head.move(conn, session_id, found, clock)
         seq = add_messages(conn, session_id, version, [said], clock)
         head.record(conn, session_id, action, version, clock)
+        touch_mapping(conn, session_id, clock)
         tried.append({"b_session": session_id, "b_seq": seq, "b_version": version})
         return seq
 

@@ -86,6 +86,7 @@ class Session(Base):
         Index("ix_cascade_sessions_cascade_id_created_at", "cascade_id", "created_at"),
         Index("ix_cascade_sessions_resource_id_created_at", "resource_id", "created_at"),
         Index("ix_cascade_sessions_thread_id_created_at", "thread_id", "created_at"),
+        Index("ix_cascade_sessions_execution_key_created_at", "execution_key", "created_at"),
         Index("ix_cascade_sessions_conversation_id_turn", "conversation_id", "turn"),
         Index("ix_cascade_sessions_continues", "continues"),
         MYSQL,
@@ -107,7 +108,7 @@ class Session(Base):
     forked_from: Mapped[str | None] = mapped_column(Identifier(36), index=True)
     forked_step: Mapped[str | None] = mapped_column(Identifier(50))
     continues: Mapped[str | None] = mapped_column(Identifier(36))
-    execution_key: Mapped[str | None] = mapped_column(Identifier(64), index=True)
+    execution_key: Mapped[str | None] = mapped_column(Identifier(64))
     idempotency_key: Mapped[str | None] = mapped_column(Identifier(255), unique=True)
     thread_id: Mapped[str | None] = mapped_column(Identifier(255))
     resource_id: Mapped[str | None] = mapped_column(Identifier(255))

@@ -1,8 +1,8 @@
 """What the engine writes into `session_actions` in nobody's name, so that a row bears every version (R23).
 
-A checkpoint, an attempt, a request bear theirs by themselves. What only moves the head does not: the next change of the
-head would leave nothing of it. A plain completion is not noted: its head does not change again, or else (`keep`) whoever
-changes it notes the completion first.
+A checkpoint, an attempt, a request bear theirs by themselves. What only moves the head does not: the next change of
+the head would leave nothing of it. A plain completion is not noted: its head does not change again, or else (`keep`)
+whoever changes it notes the completion first.
 """
 
 from __future__ import annotations

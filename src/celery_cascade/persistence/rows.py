@@ -39,6 +39,8 @@ class NewSession:
 
     Args:
         context: the JSON text of the context that it begins with; it becomes the change of version 1. None = {}.
+        expires_in, expires_at: seconds from now, or the moment itself.
+        queue: wait, if the thread's session has not ended.
     """
 
     session_id: str
@@ -66,6 +68,8 @@ class NewSession:
     depth: int = 0
     expires_in: float | None = None
     context: str | None = None
+    expires_at: datetime | None = None
+    queue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

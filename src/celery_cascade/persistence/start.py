@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -16,9 +17,11 @@ from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.clock import after, now
 from celery_cascade.persistence.context import begin_context
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.inheriting import copy_messages, with_inherited_context
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.persistence.tables import definitions, heads, sessions, steps, tags
-from celery_cascade.persistence.threads import take_thread
+from celery_cascade.persistence.threads import Turn, take_thread
+from celery_cascade.states import SessionStatus, SuspendReason
 
 
 def start_session(
@@ -38,10 +41,14 @@ def start_session(
 
     def work(conn: Connection) -> None:
         write_definition(conn, db, new, clock)
-        write_session(conn, new, clock, continues=take_thread(conn, new, clock))
-        conn.execute(_INSERT_HEAD[new.expires_in is not None], clock | head_values(new))
-        write_belongings(conn, new, clock)
-        insert_steps(conn, new.session_id, rows, version=1, worker=worker, resend_after=resend_after, clock=clock)
+        turn = take_thread(conn, new, clock)
+        write_session(conn, new, clock, **_turn_values(turn))
+        conn.execute(_INSERT_HEAD[_expiry(new), turn.waits], clock | head_values(new))
+        write_belongings(conn, with_inherited_context(conn, new, turn), clock)
+        if turn.copies is not None:
+            copy_messages(conn, new.session_id, turn.copies)
+        first = [parked(row) for row in rows] if turn.waits else rows
+        insert_steps(conn, new.session_id, first, version=1, worker=worker, resend_after=resend_after, clock=clock)
         reached(CrashPoint.START_OPEN)
 
     return written_once(db, new, work)
@@ -135,12 +142,33 @@ def _session_values(new: NewSession) -> dict[str, Any]:
     }
 
 
+def _turn_values(turn: Turn) -> dict[str, Any]:
+    return {"continues": turn.continues, "conversation_id": turn.conversation_id, "turn": turn.turn}
+
+
 _HEAD_COLUMNS = ("id", "session_id", "mode", "current_phase", "open_steps", "total_steps")
 _HEAD = insert(heads).values(
     {name: bindparam(name) for name in _HEAD_COLUMNS},
-).values(current_step=0, created_at=now(), started_at=now(), updated_at=now())  # fmt: skip
-#: By whether it expires. Made once: to build one takes longer than to run it.
-_INSERT_HEAD = {False: _HEAD, True: _HEAD.values(expires_at=after("expires_in"))}
+).values(current_step=0, created_at=now(), updated_at=now())  # fmt: skip
+_EXPIRY: dict[str, dict[str, Any]] = {
+    "": {}, "in": {"expires_at": after("expires_in")}, "at": {"expires_at": bindparam("expires_at")},
+}  # fmt: skip
+_BEGINS: dict[bool, dict[str, Any]] = {
+    False: {"started_at": now()},
+    True: {"status": SessionStatus.SUSPENDED.value, "status_reason": SuspendReason.SIGNAL.value},
+}
+#: By when it expires, and whether it waits for its turn. Made once: to build one takes longer than to run it.
+_INSERT_HEAD = {
+    (name, waits): _HEAD.values(**expiry, **begins)
+    for name, expiry in _EXPIRY.items()
+    for waits, begins in _BEGINS.items()
+}
+
+
+def _expiry(new: NewSession) -> str:
+    if new.expires_at is not None:
+        return "at"
+    return "" if new.expires_in is None else "in"
 
 
 def head_values(new: NewSession) -> dict[str, Any]:
@@ -153,7 +181,8 @@ def head_values(new: NewSession) -> dict[str, Any]:
         "open_steps": new.total_steps - new.closed_steps,
         "total_steps": new.total_steps,
     }
-    return values if new.expires_in is None else values | {"expires_in": new.expires_in}
+    given: dict[str, dict[str, Any]] = {"in": {"expires_in": new.expires_in}, "at": {"expires_at": new.expires_at}}
+    return values | given.get(_expiry(new), {})
 
 
 _INSERT_TAG = insert(tags).values(session_id=bindparam("b_session"), tag=bindparam("b_tag"), created_at=now())
@@ -184,6 +213,11 @@ _INSERT = {
     "pending": _INSERT_STEP.values(sends=0),
     "skipped": _INSERT_STEP.values(sends=0, finished_at=now()),
 }
+
+
+def parked(row: NewStep) -> NewStep:
+    """A step that is ready, for a session that does not run just then."""
+    return replace(row, status="pending") if row.status == "queued" else row
 
 
 def insert_steps(

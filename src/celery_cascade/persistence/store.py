@@ -19,11 +19,13 @@ from celery_cascade.persistence import (
     lineage,
     listing,
     liveness,
+    mappings,
     mend,
     messages,
     origin,
     orphans,
     past,
+    queueing,
     recoveries,
     setback,
     start,
@@ -209,10 +211,17 @@ class Store:
         *,
         worker: str | None = None,
         resend_after: float | None = 60.0,
+        its_turn: bool = False,
     ) -> tuple[SessionStatus, list[QueuedStep]]:
-        """Queue the parked and failed steps of a suspended or failed session."""
+        """Queue the parked and failed steps of a suspended or failed session; `its_turn`: only of one that waits."""
         return head.revive_session(
-            self.database, session_id, action, worker=worker, resend_after=resend_after, clock=self._clock
+            self.database,
+            session_id,
+            action,
+            worker=worker,
+            resend_after=resend_after,
+            its_turn=its_turn,
+            clock=self._clock,
         )
 
     def answer(
@@ -227,6 +236,35 @@ class Store:
         return answer.answer_step(
             self.database, given, action, worker=worker, resend_after=resend_after, clock=self._clock
         )
+
+    # -- threads
+    def mapping(self, thread_id: str, resource_id: str) -> Row | None:
+        """The row of a (thread, resource) pair."""
+        return mappings.mapping_of(self.database, thread_id, resource_id)
+
+    def mappings(self, resource_id: str, *, limit: int = 50, before: mappings.Place | None = None) -> list[Row]:
+        """A page of a resource's threads, the one used last first."""
+        return mappings.mappings_of(self.database, resource_id, limit=limit, before=before)
+
+    def save_mapping(self, thread_id: str, resource_id: str, session_id: str) -> None:
+        """Point a pair at a session; SessionNotFound."""
+        mappings.save_mapping(self.database, thread_id, resource_id, session_id, clock=self._clock)
+
+    def delete_mapping(self, thread_id: str, resource_id: str) -> bool:
+        """Forget a pair; False if there was none."""
+        return mappings.delete_mapping(self.database, thread_id, resource_id)
+
+    def turn_after(self, session_id: str) -> str | None:
+        """Who waits next in the conversation of a session that has ended."""
+        return queueing.turn_after(self.database, session_id)
+
+    def turns_after_gone(self, gone: Collection[str]) -> list[str]:
+        """Who waits next in the conversations of deleted sessions."""
+        return queueing.turns_after_gone(self.database, gone)
+
+    def ready_turns(self, limit: int = 200) -> list[str]:
+        """Sessions that wait for their turn although it has come."""
+        return queueing.ready_turns(self.database, limit=limit)
 
     # -- what its steps and its users share
     def context(self, session_id: str) -> tuple[int, dict[str, Any]]:

@@ -9,6 +9,7 @@ from celery_cascade.errors import SessionConflict
 from celery_cascade.persistence.deleting import Member
 from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.turns import begin_turns
 
 logger = logging.getLogger("celery_cascade")
 
@@ -62,5 +63,6 @@ def delete(runtime: Runtime, session_id: str, *, actor: str | None = None) -> li
         SessionConflict: it, or a descendant, is active or kept; or it is itself a descendant.
     """
     gone = runtime.store.delete_tree(look_up_id(runtime.store, session_id), lambda tree: refuse(session_id, tree))
+    begin_turns(runtime, runtime.store.turns_after_gone(gone))
     logger.info("session %s is deleted (%d in all) by %s", session_id, len(gone), actor or "somebody")
     return gone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_cascade.crash_points import CrashPoint
@@ -171,7 +171,8 @@ def _write(runtime: Runtime, found: Prepared, new: NewSession, taken: NewFork, r
         seconds=runtime.config.database_patience,
         what=f"{new.trigger} of session {taken.origin.session_id}",
     )
-    after_commit(runtime, found.facts, rows, ended=new.closed_steps == new.total_steps, point=CrashPoint.FORKED)
+    facts = replace(found.facts, threaded=new.thread_id is not None)
+    after_commit(runtime, facts, rows, ended=new.closed_steps == new.total_steps, point=CrashPoint.FORKED)
 
 
 def _options(found: Prepared, given: ForkOptions) -> StartOptions:

@@ -12,6 +12,9 @@ from celery_cascade.persistence.store import Store
 from celery_cascade.persistence.views import not_found
 from celery_cascade.words import shown
 
+#: Whose a thread is, where nobody says.
+DEFAULT_RESOURCE = "default"
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,36}")
 
 

@@ -129,13 +129,13 @@ def resume_all(runtime: Runtime) -> dict[str, Any]:
 
     events.session_resumed.connect(note, weak=False, sender=runtime.app)
     try:
-        recovery.recover(runtime, witness=False)
+        begun = recovery.recover(runtime, witness=False).begun
         unknown_task.wake(runtime)
         recovery.send_due(runtime)
         skipped = _resume_suspended(runtime)
     finally:
         events.session_resumed.disconnect(note, sender=runtime.app)
-    return {"resumed": resumed, "skipped": skipped}
+    return {"resumed": [*resumed, *begun], "skipped": skipped}
 
 
 def _resume_suspended(runtime: Runtime) -> dict[str, str]:

@@ -31,10 +31,13 @@ from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
 from celery_cascade.sessions.halting import halt_one
+from celery_cascade.sessions.history import History
+from celery_cascade.sessions.history.ready import first_seen
 from celery_cascade.sessions.ids import check_seconds, look_up_id
+from celery_cascade.sessions.replaying import plan_and_remarks, read_history, stored_cascade
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
-from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason
+from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, waits_its_turn
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.tasks.sharing import history_of
@@ -106,6 +109,12 @@ class Session:
         """Grows by one with every change."""
         version: int = self._head()["version"]
         return version
+
+    @property
+    def continues(self) -> str | None:
+        """The session before it in its thread, which it goes on with (D12); None if it is the first."""
+        before: str | None = self._row()["continues"]
+        return before
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -212,11 +221,48 @@ class Session:
         """Everything as JSON-ready data: the object under `session` in `show --json`."""
         store = self._runtime.store
         row = store.session(self.id)
-        plan = self._runtime.plan(row["definition_digest"]) if row["definition_digest"] else None
-        steps = store.steps(self.id)
+        plan, remarks = plan_and_remarks(self._runtime, row)
+        steps, attempts = store.steps(self.id), store.attempts(self.id)
         if not steps:  # a prune may have been between the two looks, and half a session must not look like one
             row = store.session(self.id)
-        return view.whole(row, steps, plan, store.now(), store.actions(self.id), store.attempts(self.id))
+        if plan is None:
+            steps = first_seen(steps, attempts)
+        return view.whole(row, steps, plan, store.now(), store.actions(self.id), attempts) | remarks
+
+    def at(self, version: int) -> dict[str, Any]:
+        """Everything as it was when the session had come to this version, in the shape of `to_dict()`.
+
+        Besides there are `at`, the moment of that version, and `context`, `conversation_history` and `attempts` as of
+        then. Read and made anew at each call; to look at many versions, ask `history()` once.
+
+        Raises:
+            UsageError: there is no such version; names the ones there are.
+            SessionNotFound: no such session.
+        """
+        return self.history().at(version)
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """What made each version: `[{"version": 2, "at": …, "what": "step a succeeded (attempt 1, 0.2 s)"}, …]`."""
+        return self.history().timeline()
+
+    def history(self) -> History:
+        """The session at all its versions, read once: `.latest`, `.at(version)`, `.timeline()`.
+
+        Raises:
+            SessionNotFound: no such session, or nothing is known of it.
+        """
+        return read_history(self._runtime, self.id)
+
+    def stored_cascade(self) -> dict[str, Any]:
+        """What it was started with: the definition as it was read, and as text; inputs, path and time.
+
+        Where no definition is stored, it is put together from the recorded steps, with a `warning` that says so (R18).
+        Where it can no longer be read, `cascade` is None, and `error` says why; the text is there all the same (R20).
+
+        Raises:
+            SessionNotFound: no such session, or nothing is known of it.
+        """
+        return stored_cascade(self._runtime, self.id)
 
     def diff(self, other: Session | str, *, only: Sequence[str] | str | None = None) -> dict[str, Any]:
         """How it and another session differ; see `Cascades.diff`."""
@@ -229,7 +275,7 @@ class Session:
         return self.status in FINAL_SESSION
 
     def wait(self, timeout: float | None = None) -> SessionStatus:
-        """Wait until it has ended or is suspended.
+        """Wait until it has ended or is suspended; one that waits for its turn in a thread has yet to begin.
 
         Args:
             timeout: seconds; None = as long as it takes. The session goes on if it is not done by then.
@@ -242,8 +288,10 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         look = _FIRST_LOOK
         while True:
-            status = self.status
-            if status is not SessionStatus.ACTIVE:
+            head = self._head()
+            status = SessionStatus(head["status"])
+            queued = waits_its_turn(status, head["status_reason"], head["started_at"])
+            if status is not SessionStatus.ACTIVE and not queued:
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise SessionTimeout(

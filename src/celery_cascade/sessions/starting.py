@@ -7,14 +7,13 @@ import logging
 import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from celery.canvas import Signature
 
-from celery_cascade.crash_points import CrashPoint
+from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.locate import WRITTEN, step_error
@@ -22,21 +21,24 @@ from celery_cascade.definition.plan import Plan
 from celery_cascade.definition.source import from_mapping, read_file
 from celery_cascade.engine.advance import advance
 from celery_cascade.engine.decision import Decision, Facts, Started
-from celery_cascade.errors import DefinitionNotFound, SessionConflict, SessionNotFound, UsageError
+from celery_cascade.errors import SessionConflict, SessionNotFound, UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.canvas import Sent, source_of
-from celery_cascade.sessions.execution_key import execution_key
-from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.sessions.execution_key import execution_key, is_path
+from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_session_id, check_text, new_session_id
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
-from celery_cascade.states import FINAL_SESSION, SessionStatus
+from celery_cascade.sessions.registry import path_of
+from celery_cascade.states import FINAL_SESSION, SessionStatus, waits_its_turn
 from celery_cascade.tasks.arguments import mismatch
 from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.current import current_attempt
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.propagate import session_of_caller
+from celery_cascade.tasks.publish import is_driving
 from celery_cascade.tasks.runtime import Runtime, SessionFacts
+from celery_cascade.tasks.turns import begin_turns
 from celery_cascade.words import shown, suggestion
 
 logger = logging.getLogger("celery_cascade")
@@ -56,8 +58,11 @@ class StartOptions:
     resource_id: str | None = None
     idempotency_key: str | None = None
     expires_in: float | None = None
+    expires_at: datetime | None = None
+    queue: bool = False
     trigger: str = "python"
     context: Mapping[str, Any] | None = None
+    files: Sequence[str] = ()  #: the whole set that it was started from; () = the definition's own file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +87,7 @@ def read_target(runtime: Runtime, target: Target) -> Source:
             f"{shown(target)} cannot be started",
             hint="Give the path of a cascade file, a registered name, or a mapping with `cascade` and `steps`",
         )
-    text = os.fspath(target)
-    if text in runtime.registered:
-        text = runtime.registered[text]
-    elif Path(text).suffix.lower() not in (".yaml", ".yml", ".json") and not Path(text).is_file():
-        raise DefinitionNotFound(
-            f"{text!r} is neither a cascade file nor a registered cascade{suggestion(text, runtime.registered)}",
-            hint="Give the path of a .yaml or .json file, or register it first: cascades.register('order.yaml')",
-        )
-    return read_file(text, runtime.config.max_definition_bytes)
+    return read_file(path_of(runtime, target), runtime.config.max_definition_bytes)
 
 
 def begin(
@@ -160,6 +157,9 @@ def start(
 ) -> str:
     """Write a session and send its first steps; returns its id.
 
+    In a thread whose session has not ended it is a conflict, or with `queue` it waits: suspended, for `signal`, until
+    that has ended (D12).
+
     With a `session_id` that exists already, the unfinished session of the same definition and inputs is returned
     as it is; anything else is a SessionConflict (R12).
 
@@ -174,6 +174,10 @@ def start(
     options = options or StartOptions()
     session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
     check_options(options)
+    if options.thread_id is not None and options.resource_id is None:
+        options = replace(options, resource_id=DEFAULT_RESOURCE)
+    _check_queue(options, here=here or is_driving(session_id))
+    _check_moment(runtime, options)
     beginning = begin(runtime, target, inputs, session_id, sent)
     launch(runtime, session_id, lambda: _write(runtime, beginning, options), here=here)
     return session_id
@@ -193,9 +197,29 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
         )
     except SessionConflict as conflict:
         return _existing(runtime, beginning, options, conflict)
+    facts = replace(beginning.facts, threaded=options.thread_id is not None)
+    if facts.threaded and _waits(runtime, session_id):
+        runtime.remember(facts)
+        reached(CrashPoint.STARTED)
+        begin_turns(runtime, [session_id])  # in case that what it waits for has ended in this very moment
+        return session_id
     ended = len(beginning.decision.skip) == len(beginning.facts.plan.steps)
-    after_commit(runtime, beginning.facts, rows, ended=ended, point=CrashPoint.STARTED)
+    after_commit(runtime, facts, rows, ended=ended, point=CrashPoint.STARTED)
     return session_id
+
+
+def _waits(runtime: Runtime, session_id: str) -> bool:
+    """Say what the session's thread made of it; whether it has to wait for its turn."""
+    row = runtime.store.session(session_id)
+    thread = f"thread {row['thread_id']!r} of {row['resource_id']!r}"
+    if row["continues"] is None:
+        logger.info("Saved session mapping: %s is in session %s", thread, session_id)
+        return False
+    if waits_its_turn(row["status"], row["status_reason"], row["started_at"]):
+        logger.info("Queued session %s: %s is in session %s", session_id, thread, row["continues"])
+        return True
+    logger.info("Resuming session: %s (%s goes on in session %s)", row["continues"], thread, session_id)
+    return False
 
 
 _LENGTHS = {"name": 255, "thread_id": 255, "resource_id": 255, "idempotency_key": 255, "mode": 50, "trigger": 50}
@@ -231,11 +255,43 @@ def check_options(options: StartOptions) -> None:
         check_text(tag, "a tag", 255)
     if options.context is not None and not isinstance(options.context, Mapping):
         raise UsageError(f"context is {shown(options.context)}; it must be a mapping", hint="For example: {'n': 1}")
+    _check_files(options.files)
     seconds = options.expires_in
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_LIFE:
         raise UsageError(f"expires_in is {seconds!r}; it must be more than 0 seconds and at most a hundred years")
+
+
+def _check_files(files: Any) -> None:
+    if not isinstance(files, (list, tuple)) or not all(is_path(path) for path in files):
+        raise UsageError(f"files is {shown(files)}; it must be a list of paths")
+
+
+def _check_queue(options: StartOptions, *, here: bool) -> None:
+    if not isinstance(options.queue, bool):
+        raise UsageError(f"queue is {shown(options.queue)}; it is True or False")
+    if options.queue and options.thread_id is None:
+        raise UsageError("queue=True is for a session of a thread", hint="Say which: thread_id=…, resource_id=…")
+    if options.queue and here:
+        raise UsageError("a session that runs here and now cannot wait for another", hint="Start it for the workers")
+
+
+def _check_moment(runtime: Runtime, options: StartOptions) -> None:
+    moment = options.expires_at
+    if moment is None:
+        return
+    if options.expires_in is not None:
+        raise UsageError("expires_in and expires_at are two ways to say the same", hint="Give one of them")
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise UsageError(
+            f"expires_at is {shown(moment)}; it must be a moment that bears its time zone",
+            hint="For example: datetime.now(UTC) + timedelta(hours=2)",
+        )
+    left = (moment - runtime.store.now()).total_seconds()
+    if not 0 < left <= LONGEST_LIFE:
+        when = "has passed" if left <= 0 else "is more than a hundred years away"
+        raise UsageError(f"expires_at is {moment.isoformat()}, which {when}")
 
 
 def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:
@@ -258,11 +314,18 @@ def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, 
         thread_id=options.thread_id,
         resource_id=options.resource_id,
         idempotency_key=options.idempotency_key,
-        execution_key=None if source.path is None else execution_key([source.path]),
+        execution_key=_execution_key(options.files or [source.path]),
         expires_in=options.expires_in,
+        expires_at=options.expires_at,
+        queue=options.queue,
         context=context_text(options.context, "context", runtime.config.max_payload_bytes) if options.context else None,
         **parentage(runtime),
     )
+
+
+def _execution_key(paths: Sequence[str | None]) -> str | None:
+    known = [path for path in paths if path is not None]
+    return execution_key(known) if known else None
 
 
 def parentage(runtime: Runtime) -> dict[str, Any]:

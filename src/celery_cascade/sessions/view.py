@@ -12,24 +12,23 @@ from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import StoreError
 from celery_cascade.persistence.doubts import ANSWERED
 from celery_cascade.persistence.rows import NO_ITEM, Row
-from celery_cascade.states import SessionStatus, StepStatus
+from celery_cascade.sessions.checkpoints import checkpoints_in
+from celery_cascade.states import FINAL_STEP, SessionStatus, StepStatus
 
 logger = logging.getLogger("celery_cascade")
 
 SCHEMA = "cascade/1"
+#: The task of a step of which none is recorded (R18).
+UNKNOWN = "unknown"
 
-_DONE = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+#: Of a step that is queued again the row names whoever queued it.
+_HAS_WORKER = FINAL_STEP | {StepStatus.RUNNING}
 _ENDED_EARLY = frozenset({SessionStatus.FAILED, SessionStatus.CANCELLED, SessionStatus.EXPIRED})
 
 
 def iso(moment: datetime | None) -> str | None:
     """ISO-8601 in UTC with a Z (R96)."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def checkpoint_name(session_id: str, number: int) -> str:
-    """How a checkpoint is written wherever it is shown (D13)."""
-    return f"{session_id}_ckpt_{number}"
 
 
 def plain(text: str | None, what: str = "a stored value") -> Any:
@@ -119,10 +118,6 @@ def whole(
     phases = {} if plan is None else {step.id: step.phase for step in plan.steps.values()}
     shown = [_step(step, owner, phases.get(step["step"])) for step in _in_order(steps, plan)]
     done = [step for step in steps if step["status"] == StepStatus.SUCCEEDED]
-    # What was skipped along with the checkpoint of another step has none of its own, nor has what a fork has kept.
-    checkpoints = sorted(
-        (s["version"], s["step"]) for s in steps if s["status"] in _DONE and s["started_at"] and s["version"] > 1
-    )
     found = summary(row, now)
     return {
         **found,
@@ -135,13 +130,37 @@ def whole(
         "parent_session_id": row["parent_session_id"],
         "depth": row["depth"],
         "checkpoints": [
-            {"checkpoint": checkpoint_name(row["session_id"], version), "number": version, "step": step}
-            for version, step in checkpoints
+            {"checkpoint": one.name(row["session_id"]), "number": one.number, "step": one.step}
+            for one in checkpoints_in(steps)
         ],
         "steps": shown,
         "waits_for": [_doubt(step, attempts) for step in shown if waits(step)],
         "actions": [_action(action) for action in actions],
     }
+
+
+def attempt(row: Row) -> dict[str, Any]:
+    """An attempt that did not succeed, without its traceback."""
+    what = f"session {row['session_id']}: attempt {row['attempt']} of step {row['step']!r}: its error"
+    return {
+        "step": row["step"],
+        "item": None if row["item"] == NO_ITEM else row["item"],
+        "attempt": row["attempt"],
+        "kind": row["kind"],
+        "worker": row["nodename"],
+        "started_at": iso(row["started_at"]),
+        "finished_at": iso(row["finished_at"]),
+        "error": plain(row["error"], what),
+        "version": row["version"],
+    }
+
+
+def message(row: Row) -> dict[str, Any]:
+    """A message of a conversation, as it was said."""
+    what = f"session {row['session_id']}: message {row['seq']}"
+    extra = plain(row["extra"], what)
+    said = {"role": row["role"], "content": plain(row["content"], what)}
+    return said | {key: value for key, value in (extra or {}).items() if key not in said}
 
 
 def waits(step: Mapping[str, Any]) -> bool:
@@ -207,8 +226,8 @@ def _step(row: Mapping[str, Any], owner: str, phase: str | None) -> dict[str, An
         "phase": phase,
         "attempt": row["attempt"] if ran or row["attempt"] > 1 else 0,
         "crashes": row["crashes"],
-        "task": row["task"],
-        "worker": row.get("nodename") if ran else None,
+        "task": row["task"] or UNKNOWN,
+        "worker": row.get("nodename") if ran and (row["status"] in _HAS_WORKER or waits(row)) else None,
         "started_at": iso(row.get("started_at")),
         "finished_at": iso(row.get("finished_at")),
         "output": plain(row.get("output"), f"{what} output"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.persistence.rows import Orphan, StepKey
-from celery_cascade.tasks import identity, not_repeated, overtime, restored, unknown_task
+from celery_cascade.tasks import identity, not_repeated, overtime, restored, turns, unknown_task
 from celery_cascade.tasks.attempt import StepRef
 from celery_cascade.tasks.fate import Fate, give_back, ref_of
 from celery_cascade.tasks.overtime import BATCH, MOST_BATCHES
@@ -30,11 +30,12 @@ class RecoveryReport:
     settled: int = 0
     woken: int = 0
     resumed: set[str] = field(default_factory=set)  #: sessions of which a step was queued again
+    begun: list[str] = field(default_factory=list)  #: sessions whose turn in their thread had come
 
     @property
     def anything(self) -> bool:
         """Whether there was something to do."""
-        return any((self.workers_gone, self.released, self.timed_out, self.settled, self.woken))
+        return any((self.workers_gone, self.released, self.timed_out, self.settled, self.woken, self.begun))
 
 
 def send_due(runtime: Runtime, of: set[str] | None = None) -> int:
@@ -101,6 +102,7 @@ def recover(runtime: Runtime, *, witness: bool) -> RecoveryReport:
     report.timed_out += overtime.end_overdue(runtime)
     for session_id in runtime.store.unsettled(limit=BATCH):
         report.settled += settle(runtime, session_id) is not None
+    report.begun = turns.begin_ready(runtime)
     return report
 
 

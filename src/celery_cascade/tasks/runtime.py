@@ -18,7 +18,7 @@ from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan, make_plan
 from celery_cascade.definition.policies import StepPolicy, with_policies
 from celery_cascade.definition.reader import read_cascade
-from celery_cascade.errors import CascadeError, StoreError
+from celery_cascade.errors import CascadeError, DefinitionError, StoreError
 from celery_cascade.lazy import lazy
 from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
@@ -41,6 +41,7 @@ class SessionFacts:
     plan: Plan
     inputs: Mapping[str, Any]
     digest: str
+    threaded: bool = False  #: it is in a thread, where another session may wait for it
 
 
 class OpenTokens:
@@ -230,11 +231,32 @@ class Runtime:
             inputs = codec.decode(row["input_data"])
         except StoreError as error:
             raise StoreError(f"session {session_id}: its inputs: {error.message}", hint=error.hint) from error
-        return SessionFacts(session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest)
+        threaded = row["thread_id"] is not None
+        return SessionFacts(
+            session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest, threaded=threaded
+        )
 
     def plan(self, digest: str) -> Plan:
-        """The plan of a stored definition, cached."""
-        return self._plans.get_or_make(digest, lambda: self._made(_source_of(self.store.definition(digest))))
+        """The plan of a stored definition, cached.
+
+        Raises:
+            DefinitionError: this version cannot read it any more; the bytes are still there (R20).
+            StoreError: it is lost, or not what it was.
+        """
+        return self._plans.get_or_make(digest, lambda: self._stored_plan(digest))
+
+    def _stored_plan(self, digest: str) -> Plan:
+        source = _source_of(self.store.definition(digest))
+        try:
+            return self._made(source)
+        except DefinitionError as error:
+            raise DefinitionError(
+                f"Failed to parse cascade definition: {error.message}",
+                hint="See it as it is stored with: cascade definition ID --raw",
+                line=error.line,
+                column=error.column,
+                excerpt=error.excerpt,
+            ) from error
 
     def plan_of(self, source: Source) -> Plan:
         """The plan of a definition that is about to be started, cached: most starts are of a few files.

@@ -17,6 +17,7 @@ from celery_cascade.tasks.outputs import LazyOutputs
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.problems import error_text, told
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.tasks.turns import begin_next
 
 logger = logging.getLogger("celery_cascade")
 
@@ -34,6 +35,8 @@ def settle(runtime: Runtime, session_id: str) -> SessionStatus | None:
         reached(CrashPoint.ENDED)
         logger.info("session %s is %s", session_id, status.value)
         _signal(runtime, session_id, status)
+        if status.final:
+            begin_next(runtime, session_id)
     return status
 
 

@@ -37,7 +37,10 @@ _INDEXES = {
     "ix_cascade_sessions_conversation_id_turn": ["conversation_id", "turn"],
     "ix_cascade_sessions_thread_id_created_at": ["thread_id", "created_at"],
     "ix_cascade_sessions_continues": ["continues"],
+    "ix_cascade_sessions_execution_key_created_at": ["execution_key", "created_at"],
 }
+#: Takes the place of this one: the newest session of some files is one row of it, not a sort of all they ever had.
+_WITHOUT_ORDER = "ix_cascade_sessions_execution_key"
 _BATCH = 1000
 
 
@@ -47,6 +50,7 @@ def upgrade() -> None:
     add_column(_SESSIONS, sa.Column("forked_version", sa.Integer()))
     for name, columns in _INDEXES.items():
         create_index(name, _SESSIONS, columns)
+    drop_index(_WITHOUT_ORDER, _SESSIONS)
     _guard(("forked_version", "conversation_id", "turn"))
     add_column("session_states", sa.Column("context_version", sa.Integer()))
     add_column("step_attempts", sa.Column("ended_step", sa.Integer()))
@@ -80,6 +84,7 @@ def downgrade() -> None:
     drop_column("step_attempts", "ended_step")
     drop_column("session_states", "context_version")
     _guard(())
+    create_index(_WITHOUT_ORDER, _SESSIONS, ["execution_key"])
     for name in reversed(_INDEXES):
         drop_index(name, _SESSIONS)
     for name in ("forked_version", "turn", "conversation_id"):

@@ -1,0 +1,209 @@
+"""`run FILE… --resume`: go on with a session of these files instead of starting one (D7, D8, R59-R61, R72-R78)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from celery_cascade.cli.caller import Caller
+from celery_cascade.cli.edited import edited
+from celery_cascade.cli.ending import say_not_repeated
+from celery_cascade.cli.file_set import FileSet
+from celery_cascade.cli.given import inputs_of
+from celery_cascade.cli.here import run_here
+from celery_cascade.cli.living import living
+from celery_cascade.cli.options import actor
+from celery_cascade.cli.previous import check_durable, command, previous
+from celery_cascade.cli.problems import as_called
+from celery_cascade.cli.restored import after, before
+from celery_cascade.cli.resume_option import Resume
+from celery_cascade.cli.watching import leave, watch_to_the_end
+from celery_cascade.cli.words import counted, printable, say
+from celery_cascade.definition.cascade import Source
+from celery_cascade.definition.source import read_file
+from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionConflict
+from celery_cascade.persistence.head import Action
+from celery_cascade.persistence.rows import Row
+from celery_cascade.sessions.checkpoints import checkpoints_in
+from celery_cascade.sessions.ids import new_session_id
+from celery_cascade.sessions.resuming import resume_one
+from celery_cascade.sessions.session import Session
+from celery_cascade.sessions.view import plain, summary
+from celery_cascade.states import SessionStatus
+from celery_cascade.tasks.local_worker import local_worker
+from celery_cascade.tasks.not_repeated import not_repeated
+from celery_cascade.tasks.publish import driving
+from celery_cascade.tasks.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for.
+
+    Args:
+        files: whose session is to go on.
+        resume: which one.
+        pairs, inputs_file: inputs that were given as well.
+        use_current: go on from the file as it is now, in a fork.
+        watch, local, timeout: as for a start.
+    """
+
+    files: FileSet
+    resume: Resume
+    pairs: tuple[str, ...] = ()
+    inputs_file: str | None = None
+    use_current: bool = False
+    watch: bool = True
+    local: bool = False
+    timeout: timedelta | None = None
+
+
+def go_on(caller: Caller, asked: Request) -> bool:
+    """Let a session go on and follow it; False = there is none that could, so a new one is to be started.
+
+    Raises:
+        SessionNotFound, SessionConflict, NotResumable, DefinitionError, StoreError, StoreUnavailable: nothing was
+            changed, and nothing started.
+    """
+    runtime = caller.runtime
+    check_durable(runtime)
+    row = previous(runtime, asked.files, asked.resume)
+    if row is None:
+        return False
+    _check_inputs(runtime, row, asked)
+    now = _file_now(runtime, asked, row)
+    if now is not None and now.digest != row["definition_digest"]:
+        _tell_edit(runtime, row, asked, now)
+        if asked.use_current:
+            _fork(caller, asked, row, now)
+            return True
+    elif asked.use_current:
+        say(f"{printable(asked.files.root)} is as it was when the session started: nothing is forked.")
+    _resume(caller, asked, row)
+    return True
+
+
+def _check_inputs(runtime: Runtime, row: Row, asked: Request) -> None:
+    """Refuse inputs that say something else than the session was started with."""
+    if not asked.pairs and asked.inputs_file is None:
+        return
+    session_id = row["session_id"]
+    given = inputs_of(runtime.plan(row["definition_digest"]).cascade, asked.pairs, asked.inputs_file)
+    stored = plain(row["input_data"], f"session {session_id}: its inputs") or {}
+    other = [name for name in given if name not in stored or _text(stored[name]) != _text(given[name])]
+    if not other:
+        return
+    words = [part for pair in asked.pairs for part in ("-i", pair)]
+    words += [] if asked.inputs_file is None else ["--inputs", asked.inputs_file]
+    file = shlex.quote(asked.files.root)
+    raise SessionConflict(
+        f"session {session_id} was started with other inputs than these: {printable(', '.join(other))}",
+        hint=f"Go on with the inputs that it has: {command(asked.files, session_id)}\n"
+        f"Go on from its last checkpoint with these, in a fork: cascade fork {session_id} {shlex.join(words)}\n"
+        f"Run the cascade with these: cascade run {file} {shlex.join(words)}\n"
+        f"See what it was started with: cascade show {session_id}",
+    )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _file_now(runtime: Runtime, asked: Request, row: Row) -> Source | None:
+    """The file as it is; None if it is gone or cannot be read: the session has its definition in the store (D7)."""
+    try:
+        return read_file(asked.files.path, runtime.config.max_definition_bytes)
+    except DefinitionError as error:
+        if asked.use_current:
+            raise
+        gone = isinstance(error, DefinitionNotFound)
+        what = f"{asked.files.root} is not there any more" if gone else error.message
+        say(f"{printable(what)}. Session {row['session_id']} keeps the definition that it was started with.")
+        return None
+
+
+def _tell_edit(runtime: Runtime, row: Row, asked: Request, now: Source) -> None:
+    stored = bytes(runtime.store.definition(row["definition_digest"])["body"])
+    for line in edited(row["session_id"], asked.files.root, stored, now.body):
+        say(line)
+    if not asked.use_current:
+        say("It goes on with the definition that it was started with.")
+        again = command(asked.files, row["session_id"], "--use-current-definition")
+        say(as_called(f"To go on from its last checkpoint with the file as it is now: {again}"))
+
+
+def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
+    """A session of its own that begins with what was checkpointed, and has the file as it is now."""
+    runtime, origin = caller.runtime, Session(caller.runtime, row["session_id"])
+    if row["status"] == SessionStatus.ACTIVE:
+        raise SessionConflict(
+            f"session {origin.id} is active: with a fork beside it, what is left would run twice",
+            hint=f"Let it stop first: cascade suspend {origin.id}\n"
+            f"or let both go on: cascade fork {origin.id} --use-current-definition",
+        )
+    new_id = new_session_id()
+    about: dict[str, Any] = {"definition": now, "session_id": new_id, "actor": actor()}
+    if _here(runtime, asked):
+        with driving(new_id), local_worker(runtime):
+            _tell_fork(origin, origin.fork(**about))
+            run_here(runtime, new_id, since=1)
+    forked = origin.fork(**about)
+    _tell_fork(origin, forked)
+    _follow(caller, asked, forked, since=1)
+
+
+def _tell_fork(origin: Session, forked: Session) -> None:
+    kept = forked.to_dict()["progress"]["done"]
+    say(f"Session {forked.id}")
+    say(f"It has the file as it is now and keeps {counted(kept, 'finished step')} of session {origin.id}.")
+
+
+def _here(runtime: Runtime, asked: Request) -> bool:
+    return asked.local or bool(runtime.app.conf.task_always_eager)
+
+
+def _resume(caller: Caller, asked: Request, row: Row) -> None:
+    """Attach to one that runs; set the others going from their last checkpoint."""
+    runtime, session_id = caller.runtime, row["session_id"]
+    found = Session(runtime, session_id)
+    here = _here(runtime, asked)
+    if row["status"] == SessionStatus.ACTIVE:
+        told: Mapping[str, Any] = summary(row, runtime.store.now())["progress"]
+        say(f"Session {session_id} is active: {told['done']} of {told['total']} steps are done.")
+        if not here or _runs_elsewhere(runtime, session_id):
+            _follow(caller, asked, found, row["version"])
+            return
+    checkpoints = checkpoints_in(runtime.store.step_changes(session_id, -1))
+    for line in before(session_id, checkpoints):
+        say(line)
+    finished, action = not_repeated(runtime, session_id), Action(action="resume", actor=actor())
+    if here:
+        with driving(session_id), local_worker(runtime):
+            resume_one(runtime, session_id, action)
+            _tell(session_id, checkpoints, finished)
+            run_here(runtime, session_id, since=row["version"])
+    resume_one(runtime, session_id, action)
+    _tell(session_id, checkpoints, finished)
+    _follow(caller, asked, found, row["version"])
+
+
+def _tell(session_id: str, checkpoints: Any, finished: str) -> None:
+    for line in after(session_id, checkpoints):
+        say(line)
+    say_not_repeated(finished)
+
+
+def _runs_elsewhere(runtime: Runtime, session_id: str) -> bool:
+    """Whether somebody alive has a step of it in hand or queued: it need not be run here as well."""
+    return session_id in runtime.store.held_by([row.id for row in living(runtime)])
+
+
+def _follow(caller: Caller, asked: Request, session: Session, since: int) -> None:
+    if asked.watch:
+        watch_to_the_end(caller, session, asked.timeout, since)
+    else:
+        leave(caller, session)

@@ -1,0 +1,185 @@
+"""`session.at(version)`: what a session was at every version, made of its rows, is what it was seen to be (R23)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_cascade import Session, current_session
+from celery_cascade.errors import SessionFailed, UsageError
+from celery_cascade.persistence.rows import StepKey
+from sessions.kit import Kit
+from sessions.trace import Trace
+
+FLAKY = {"id": "b", "task": "flaky", "retry": {"max_attempts": 3, "delay": 0}}
+
+
+@pytest.fixture
+def trace(any_kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    return made(any_kit, monkeypatch)
+
+
+def made(kit: Kit, monkeypatch: Any) -> Trace:
+    kit.sql("DELETE FROM session_states")
+    kit.sql("DELETE FROM cascade_sessions")
+
+    @kit.task("flaky")
+    def flaky() -> str:
+        if kit.ran[-1].endswith("/1"):
+            raise ValueError("not yet")
+        return "there"
+
+    @kit.task("suspends")
+    def suspends() -> str:
+        me = current_session()
+        assert me is not None
+        Session(kit.runtime, me.id).suspend(actor="ann", reason="lunch")
+        me.context["seen"] = ["stop"]
+        me.say("assistant", "lunch?")
+        return "done"
+
+    return Trace(kit, monkeypatch)
+
+
+def lose(kit: Kit, session: Session, name: str, attempt: int = 1, on_crash: str | None = None) -> None:
+    """The worker of a step is gone, and recovery finds that out."""
+    claim = kit.store.claim(
+        StepKey(session.id, name), attempt=attempt, token=f"{name}{attempt}", worker="gone", runner="1.1",
+        on_crash=on_crash,
+    )  # fmt: skip
+    assert claim is not None
+    kit.recover()
+
+
+def test_a_session_with_a_retry_a_join_a_skip_a_crash_and_a_suspension(any_kit: Kit, trace: Trace) -> None:
+    """R23: every version, on every database."""
+    kit = any_kit
+    session = kit.start(
+        "a",
+        FLAKY,
+        {"id": "s", "task": "add", "needs": ["a"], "when": False},
+        {"id": "beside", "task": "echo", "needs": ["a"], "with": {"x": "{{ outputs.a }}"}},
+        {"id": "stop", "task": "suspends", "needs": ["b", "s", "beside"]},
+        {"id": "last", "task": "broken", "needs": ["stop"], "phase": "the end"},
+    )
+    lose(kit, session, "a")
+    kit.deliver()
+    assert session.status == "suspended"
+    session.context["n"] = {"deep": [1]}
+    session.say("user", "go on,\nplease")
+    session.context["n"]["deep"].append(2)
+    session.keep(actor="bob")
+    session.resume(actor="ann", reason="back")
+    kit.deliver()
+    assert session.status == "failed"
+    kit.fix.add("fixed")
+    session.resume()
+    kit.deliver()
+    assert session.status == "completed"
+    session.keep(False)
+    trace.check(session)
+
+    versions = session.timeline()
+    assert [line["version"] for line in versions] == list(range(1, session.version + 1))
+    told = [line["what"] for line in versions]
+    assert told[0].startswith("started; step a lost its worker in attempt 1: WorkerLost: ")
+    assert told[1].startswith("step a succeeded (attempt 2, ")
+    assert "step s skipped (when)" in told[1]
+    assert any(line.startswith("step b failed in attempt 1: ValueError: not yet") for line in told)
+    assert "to be suspended by ann: lunch" in told
+    assert "suspended by ann: lunch" in told
+    assert told.count("context: n set") == 2
+    assert "user said: go on, please" in told
+    (spoke,) = [line for line in told if line.startswith("step stop succeeded")]
+    assert spoke.endswith("; assistant said: lunch?; context: seen set by step stop")
+    assert "kept by bob" in told
+    assert "resumed by ann: back" in told
+    assert "step last failed (attempt 1): ValueError: fixed is not there" in told
+    assert told[-5:-3] == ["failed", "resumed"]
+    assert told[-3].startswith("step last succeeded (attempt 2, ")
+    assert told[-2:] == ["completed", "no longer kept"]
+
+
+def test_a_session_that_is_called_off(any_kit: Kit, trace: Trace) -> None:
+    """R23: parked, queued and failed steps, then cancelled."""
+    kit = any_kit
+    session = kit.start("a", {"id": "b", "task": "broken"}, {"id": "c", "task": "add", "needs": ["a"]}, "d")
+    kit.deliver()
+    assert session.status == "failed"
+    session.cancel("enough", actor="ann")
+    trace.check(session)
+    waits = kit.start("a", "b")
+    waits.suspend()
+    waits.cancel()
+    trace.check(waits)
+
+
+def test_a_session_in_doubt_and_what_was_answered(any_kit: Kit, trace: Trace) -> None:
+    """R23: the reasons are gone from head and steps since."""
+    kit = any_kit
+    roots = [{"id": name, "task": "add", "needs": [], "on_crash": "ask"} for name in "abc"]
+    session = kit.start(*roots, {"id": "d", "task": "add", "needs": ["a", "b", "c"]})
+    for name in "abc":
+        claim = kit.store.claim(
+            StepKey(session.id, name), attempt=1, token=name, worker="gone", runner="1.1", on_crash="ask"
+        )
+        assert claim is not None
+    kit.recover()
+    assert (session.status, session.reason) == ("suspended", "in_doubt")
+    session.resume(step="b", again=True, actor="ann")
+    session.resume(step="a", done=41)
+    session.resume(step="c", skip=True)
+    kit.deliver()
+    assert session.status == "completed"
+    trace.check(session)
+    told = [line["what"] for line in session.timeline()]
+    assert "step b answered: again by ann" in told
+    assert any("to be suspended: in_doubt" in line for line in told)
+
+
+def test_a_step_that_is_poisoned(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R23: the count of crashes begins anew with a resume."""
+    trace = made(kit, monkeypatch)
+    session = kit.start("a", "b")
+    for attempt in range(1, kit.runtime.config.max_crashes + 1):
+        lose(kit, session, "a", attempt)
+    assert (session.status, session.reason) == ("suspended", "poisoned")
+    session.resume()
+    lose(kit, session, "a", kit.runtime.config.max_crashes + 1)
+    assert session.at(session.version)["steps"][0]["crashes"] == 1
+    kit.deliver()
+    trace.check(session)
+
+
+def test_an_output_that_cannot_be_made_and_can_later(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R23: the error of the template belongs to the versions at which the session had failed by it."""
+    trace = made(kit, monkeypatch)
+    session = kit.cascades.start({"cascade": "t", "steps": [{"id": "a", "task": "add"}], "output": "{{ outputs.a.x }}"})
+    kit.deliver()
+    with pytest.raises(SessionFailed):
+        session.result()
+    session.resume()
+    session.cancel()
+    trace.check(session)
+
+
+def test_a_version_that_is_not_there_is_refused_with_the_range(kit: Kit) -> None:
+    session = kit.run("a")
+    for version in (0, session.version + 1, -1, True, "2", None):
+        with pytest.raises(UsageError, match=f"has the versions 1 to {session.version}"):
+            session.at(version)  # type: ignore[arg-type]
+
+
+def test_a_state_is_the_one_of_its_moment(kit: Kit) -> None:
+    """R23: definition, inputs, outputs that had ended, where and when."""
+    session = kit.run("a", "b", inputs={"n": 1}) if False else kit.run("a", "b")
+    first, second = session.at(1), session.at(2)
+    assert [step["status"] for step in first["steps"]] == ["queued", "pending"]
+    assert first["definition_sha256"] == second["definition_sha256"] == session.source.digest
+    assert (first["completed_steps"], second["completed_steps"]) == ([], ["a"])
+    assert second["steps"][0]["output"] == 1
+    assert second["steps"][1]["output"] is None
+    assert second["steps"][0]["worker"]
+    assert first["at"] <= second["at"] == second["steps"][0]["finished_at"]
+    assert session.at(session.version) | {"updated_at": None} == session.at(session.version) | {"updated_at": None}
