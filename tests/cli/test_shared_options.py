@@ -48,7 +48,7 @@ def test_every_verb_s_help_says_what_it_does_and_has_an_example(project: Project
     for param in command.params:
         if isinstance(param, click.Option):
             assert param.help, (name, param.name)
-            assert re.fullmatch(r"[A-Z-].*[.?)]", param.help, re.DOTALL), (name, param.help)
+            assert re.fullmatch(r"[A-Z-].*[.?)\]]", param.help, re.DOTALL), (name, param.help)
 
 
 def test_quiet_says_nothing_but_errors(project: Project) -> None:

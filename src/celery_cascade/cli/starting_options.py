@@ -41,7 +41,7 @@ def starting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _OPTIONS = (
     click.option("--thread", metavar="NAME", help="A conversation of yours: begun by it, or continued."),
-    click.option("--resource", metavar="NAME", help="Whose the thread is: a user, a tenant; else `default`."),
+    click.option("--resource", metavar="NAME", help="Whose the thread is: a user, a tenant.  [default: default]"),
     click.option("--queue", is_flag=True, help="If the thread's session has not ended, wait for that and begin then."),
     click.option("--mode", metavar="WORD", help="A word of yours to filter by.  [default: cascade]"),
     click.option("--expires-in", type=Duration(), metavar="TIME", help="End it as expired if it is not done by then."),
