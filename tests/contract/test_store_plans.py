@@ -424,7 +424,7 @@ PAGES: dict[str, tuple[SessionFilter, str]] = {
     ),
     "mode": (SessionFilter(mode="mode7"), "idx_session_states_mode"),
     "mode of a cascade": (SessionFilter(mode="mode7", cascade="cascade7"), "idx_session_states_mode"),
-    "execution key": (SessionFilter(execution_key="k"), f"{SESSIONS}execution_key"),
+    "execution key": (SessionFilter(execution_key="key7"), f"{SESSIONS}execution_key_created_at"),
     "parent": (SessionFilter(parent="s00007"), f"{SESSIONS}parent_session_id"),
     "root": (SessionFilter(root="s00007"), f"{SESSIONS}root_session_id"),
     "failed of a tree": (SessionFilter(root="s00007", status=["failed"]), f"{SESSIONS}root_session_id"),

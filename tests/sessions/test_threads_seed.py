@@ -1,7 +1,6 @@
 """R107: the third seed's six manual tests, each with its automated twin, and its checklist as a list of tests.
 
-The seed has a web server, a database file and a button for each; here it is the Python face, over the same rows. The
-fifth is a fork with another message.
+The seed has a web server, a database file and a button for each; here it is the Python face, over the same rows.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from celery_cascade import Session, current_session
+from celery_cascade.errors import SessionNotFound
 from celery_cascade.persistence import tables
 from sessions.kit import Kit
 
@@ -101,6 +101,39 @@ def test_4_delete_session(dev: Kit) -> None:
     assert first.status == "completed"
 
 
+def test_5_fork_session(dev: Kit) -> None:
+    """R107, R100, R102: a branch with what the parent knows; then each goes on by itself, the parent as it was."""
+    ask(dev, "What is 2+2?")
+    parent = ask(dev, "And 3+3?")
+    before = rows_of(dev)
+    made = dev.cascades.threads.fork(THREAD, USER, "fork-1")
+    branch = ask(dev, "Now multiply instead of add", thread="fork-1")
+    assert before.items() <= rows_of(dev).items(), "every row of the parent is as it was, byte for byte"
+
+    assert branch.continues == made.session_id
+    questions = [said["content"] for said in branch.conversation_history if said["role"] == "user"]
+    assert questions == ["What is 2+2?", "And 3+3?", "Now multiply instead of add"]
+    assert branch.context["questions"] == 3
+    later = ask(dev, "What was my last question?")
+    assert later.result(timeout=5) == "Your last question was: And 3+3?"
+    assert len(later.conversation_history) == 6
+    found = {one["thread_id"]: one["session_id"] for one in dev.cascades.threads.list(USER)}
+    assert found == {THREAD: later.id, "fork-1": branch.id}
+    assert parent.continues != branch.continues
+    with pytest.raises(SessionNotFound, match="Cannot fork from non-existent thread"):
+        dev.cascades.threads.fork(THREAD, "somebody-else")
+
+
+def rows_of(kit: Kit) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Every row of every session, and of the thread."""
+    named = ("cascade_sessions", "session_states", "session_steps", "session_messages", "session_context")
+    found = {}
+    for table in (*named, "session_mappings"):
+        for row in kit.sql(f"SELECT * FROM {table}"):
+            found[table, *row] = tuple(row)
+    return found
+
+
 def test_6_persistence_across_restarts(
     dev: Kit, make_kit: Callable[..., Kit], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -144,6 +177,12 @@ def sessions_listed_and_deleted(kit: Kit) -> bool:
     return len(threads.list(USER)) == 1 and threads.delete(THREAD, USER) and not threads.list(USER)
 
 
+def session_forking_support(kit: Kit) -> bool:
+    ask(kit, "one")
+    kit.cascades.threads.fork(THREAD, USER, "fork-1")
+    return bool(ask(kit, "two", thread="fork-1").context["questions"] == 2 == ask(kit, "two").context["questions"])
+
+
 def session_metadata(kit: Kit) -> bool:
     ask(kit, "a")
     kit.sql("UPDATE session_mappings SET created_at = '2020-01-01 00:00:00', updated_at = created_at")
@@ -162,13 +201,14 @@ def context_preserved_across_server_restarts(kit: Kit) -> bool:
         again.app.close()
 
 
-#: As the seed words it; "Session forking support" is `test_5_fork_session`.
+#: As the seed words it.
 CHECKLIST: dict[str, Callable[[Kit], bool]] = {
     "Session ID storage": session_id_storage,
     "Automatic session resumption": automatic_session_resumption,
     "Context preserved across messages": context_preserved_across_messages,
     "Thread/resource mapping correct": thread_and_resource_mapping_correct,
     "Sessions listed/deleted via API": sessions_listed_and_deleted,
+    "Session forking support": session_forking_support,
     "Session metadata (created date, last message)": session_metadata,
     "Context preserved across server restarts": context_preserved_across_server_restarts,
 }

@@ -149,10 +149,10 @@ def _check_options(
             "--session names a session to start, --resume one that is there: give one of them",
             hint="The session of that id goes on with --resume ID",
         )
-    if resume.session is not None and (name is not None or tags or more):
-        raise UsageError(
-            "--name, --tag, --thread and the like are for a new session; the one that is resumed keeps its own"
-        )
+    if resume.session is not None and (name is not None or tags):
+        raise UsageError("--name and --tag are for a new session; the one that is resumed keeps its own")
+    if resume.session is not None and more:
+        raise UsageError("--thread, --queue, --mode and --expires-in are for a new session, too")
 
 
 def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) -> tuple[tuple[str, ...], Resume | None]:

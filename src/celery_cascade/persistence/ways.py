@@ -65,7 +65,7 @@ _BY_THREAD = Way(leads=_COLUMNS.thread_id, index="ix_cascade_sessions_thread_id_
 _BY_TAG = Way(leads=tags.c.tag, index="ix_session_tags_tag_created_at")
 _BY_RESOURCE = Way(leads=_COLUMNS.resource_id, index="ix_cascade_sessions_resource_id_created_at")
 _BY_CASCADE = Way(leads=_COLUMNS.cascade_id, index="ix_cascade_sessions_cascade_id_created_at")
-_BY_FILES = Way(leads=_COLUMNS.execution_key, index="ix_cascade_sessions_execution_key", sort=True)
+_BY_FILES = Way(leads=_COLUMNS.execution_key, index="ix_cascade_sessions_execution_key_created_at")
 _BY_MODE = Way(leads=heads.c.mode, index="idx_session_states_mode", sort=True)
 
 
@@ -76,10 +76,9 @@ def _by_status(status: str) -> Way:
 def ways(conn: Connection, wanted: SessionFilter) -> list[Way]:
     """The ways whose pages, put together, are the page; several states have one each."""
     found = _by_index(wanted)
-    if [way.table for way in found] == [sessions] and not found[0].sort:
-        for value, way in ((wanted.execution_key, _BY_FILES), (wanted.mode, _BY_MODE)):
-            if value is not None and _few(conn, way.leads, value):
-                return [way]
+    in_order = [way.table for way in found] == [sessions] and not found[0].sort
+    if in_order and wanted.mode is not None and _few(conn, _BY_MODE.leads, wanted.mode):
+        return [_BY_MODE]
     return found
 
 
@@ -103,8 +102,11 @@ def _by_index(wanted: SessionFilter) -> list[Way]:
         if value is not None:
             return [way]
     statuses = wanted.statuses
-    if statuses is not None and (_COMMON not in statuses or wanted.cascade is None):
+    fewer = wanted.execution_key is not None or wanted.cascade is not None
+    if statuses is not None and (_COMMON not in statuses or not fewer):
         return [_by_status(status) for status in dict.fromkeys(statuses)]
+    if wanted.execution_key is not None:
+        return [_BY_FILES]
     return [_BY_AGE if wanted.cascade is None else _BY_CASCADE]
 
 

@@ -27,10 +27,12 @@ from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key, is_path
-from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_session_id, check_text, new_session_id
+from celery_cascade.sessions.expiry import check_life, check_moment
+from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.sessions.in_thread import in_its_thread, waits_for_its_turn
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.sessions.registry import path_of
-from celery_cascade.states import FINAL_SESSION, SessionStatus, waits_its_turn
+from celery_cascade.states import FINAL_SESSION, SessionStatus
 from celery_cascade.tasks.arguments import mismatch
 from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.current import current_attempt
@@ -174,10 +176,8 @@ def start(
     options = options or StartOptions()
     session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
     check_options(options)
-    if options.thread_id is not None and options.resource_id is None:
-        options = replace(options, resource_id=DEFAULT_RESOURCE)
-    _check_queue(options, here=here or is_driving(session_id))
-    _check_moment(runtime, options)
+    options = in_its_thread(options, here=here or is_driving(session_id))
+    check_moment(runtime, options.expires_at, options.expires_in)
     beginning = begin(runtime, target, inputs, session_id, sent)
     launch(runtime, session_id, lambda: _write(runtime, beginning, options), here=here)
     return session_id
@@ -198,7 +198,7 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
     except SessionConflict as conflict:
         return _existing(runtime, beginning, options, conflict)
     facts = replace(beginning.facts, threaded=options.thread_id is not None)
-    if facts.threaded and _waits(runtime, session_id):
+    if facts.threaded and waits_for_its_turn(runtime, session_id):
         runtime.remember(facts)
         reached(CrashPoint.STARTED)
         begin_turns(runtime, [session_id])  # in case that what it waits for has ended in this very moment
@@ -208,24 +208,7 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
     return session_id
 
 
-def _waits(runtime: Runtime, session_id: str) -> bool:
-    """Say what the session's thread made of it; whether it has to wait for its turn."""
-    row = runtime.store.session(session_id)
-    thread = f"thread {row['thread_id']!r} of {row['resource_id']!r}"
-    if row["continues"] is None:
-        logger.info("Saved session mapping: %s is in session %s", thread, session_id)
-        return False
-    if waits_its_turn(row["status"], row["status_reason"], row["started_at"]):
-        logger.info("Queued session %s: %s is in session %s", session_id, thread, row["continues"])
-        return True
-    logger.info("Resuming session: %s (%s goes on in session %s)", row["continues"], thread, session_id)
-    return False
-
-
 _LENGTHS = {"name": 255, "thread_id": 255, "resource_id": 255, "idempotency_key": 255, "mode": 50, "trigger": 50}
-
-#: Seconds; a moment further away has a year of five digits on some databases.
-LONGEST_LIFE = 100 * 365 * 86400.0
 
 
 def start_options(**given: Any) -> StartOptions:
@@ -256,42 +239,12 @@ def check_options(options: StartOptions) -> None:
     if options.context is not None and not isinstance(options.context, Mapping):
         raise UsageError(f"context is {shown(options.context)}; it must be a mapping", hint="For example: {'n': 1}")
     _check_files(options.files)
-    seconds = options.expires_in
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_LIFE:
-        raise UsageError(f"expires_in is {seconds!r}; it must be more than 0 seconds and at most a hundred years")
+    check_life(options.expires_in)
 
 
 def _check_files(files: Any) -> None:
     if not isinstance(files, (list, tuple)) or not all(is_path(path) for path in files):
         raise UsageError(f"files is {shown(files)}; it must be a list of paths")
-
-
-def _check_queue(options: StartOptions, *, here: bool) -> None:
-    if not isinstance(options.queue, bool):
-        raise UsageError(f"queue is {shown(options.queue)}; it is True or False")
-    if options.queue and options.thread_id is None:
-        raise UsageError("queue=True is for a session of a thread", hint="Say which: thread_id=…, resource_id=…")
-    if options.queue and here:
-        raise UsageError("a session that runs here and now cannot wait for another", hint="Start it for the workers")
-
-
-def _check_moment(runtime: Runtime, options: StartOptions) -> None:
-    moment = options.expires_at
-    if moment is None:
-        return
-    if options.expires_in is not None:
-        raise UsageError("expires_in and expires_at are two ways to say the same", hint="Give one of them")
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise UsageError(
-            f"expires_at is {shown(moment)}; it must be a moment that bears its time zone",
-            hint="For example: datetime.now(UTC) + timedelta(hours=2)",
-        )
-    left = (moment - runtime.store.now()).total_seconds()
-    if not 0 < left <= LONGEST_LIFE:
-        when = "has passed" if left <= 0 else "is more than a hundred years away"
-        raise UsageError(f"expires_at is {moment.isoformat()}, which {when}")
 
 
 def _new_session(runtime: Runtime, beginning: Beginning, options: StartOptions, session_id: str) -> NewSession:

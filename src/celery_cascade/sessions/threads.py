@@ -13,6 +13,7 @@ from celery_cascade.errors import UsageError
 from celery_cascade.persistence.mappings import Place
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.ids import check_text, look_up_id
+from celery_cascade.sessions.thread_fork import ForkedThread, fork_thread
 from celery_cascade.sessions.view import iso
 from celery_cascade.tasks.runtime import Runtime
 from celery_cascade.words import shown
@@ -83,6 +84,31 @@ class Threads:
         """Forget a thread, and only this one; its session stays as it is. False if there was none (D10)."""
         _check(thread_id=thread_id, resource_id=resource_id)
         return self._runtime.store.delete_mapping(thread_id, resource_id)
+
+    def fork(
+        self,
+        thread_id: str,
+        resource_id: str,
+        new_thread_id: str | None = None,
+        *,
+        session_id: str | None = None,
+        actor: str | None = None,
+    ) -> ForkedThread:
+        """Begin a second thread of the same resource where this one is; from then on they go their own ways (R100).
+
+        All that was said and set comes along. Nothing of the first thread changes.
+
+        Args:
+            thread_id, resource_id: the thread to fork.
+            new_thread_id: of the second; None = `fork-` and the time in milliseconds.
+            session_id: of its session; None = a random one.
+            actor: who; kept with the new session.
+
+        Raises:
+            SessionNotFound: there is no such thread.
+            SessionConflict: the new thread is there already, or a step of the first one's session runs.
+        """
+        return fork_thread(self._runtime, thread_id, resource_id, new_thread_id, session_id=session_id, actor=actor)
 
     def _row(self, thread_id: str, resource_id: str) -> Row | None:
         _check(thread_id=thread_id, resource_id=resource_id)

@@ -119,6 +119,7 @@ class History:
             "current_phase": head.phase,
             "error": head.error,
             "output": head.output,
+            "started_at": head.started_at,
             "finished_at": head.finished_at,
             "pinned": head.pinned,
             "updated_at": self.moments[version] if version < self.latest else row["updated_at"],
@@ -130,9 +131,14 @@ class History:
 
     def conversation(self, version: int) -> list[dict[str, Any]]:
         """What was said up to a version, and in the turns before, as JSON."""
-        me = self.session_id
-        rows = [row for row in self._past.conversation if row["session_id"] != me or row["version"] <= version]
-        return [view.message(row) for row in rows]
+        moment = None if version == self.latest else self.moments[version]
+
+        def said(row: Row) -> bool:
+            if row["session_id"] == self.session_id:
+                return bool(row["version"] <= version)
+            return moment is None or row["created_at"] <= moment  # an earlier turn may go on while this one waits
+
+        return [view.message(row) for row in self._past.conversation if said(row)]
 
     def timeline(self) -> list[dict[str, Any]]:
         """A line a version: `{"version": 3, "at": …, "what": "step charge succeeded (attempt 2, 1.3 s)"}`."""

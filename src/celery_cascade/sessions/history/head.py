@@ -32,6 +32,7 @@ class HeadState:
     phase: str | None = "init"
     error: str | None = None
     output: str | None = None
+    started_at: datetime | None = None
     finished_at: datetime | None = None
     pinned: int = 0
 
@@ -94,7 +95,9 @@ class _Fold:
         self.rows = {(row["step"], row["item"]): row for row in past.steps}
         self.last: int = past.session["version"]
         self.heads = Heads()
-        self.state = HeadState(phase=self._first_phase())
+        self.state = HeadState(phase=self._first_phase(), started_at=past.session["started_at"])
+        if past.session["started_at"] is None and past.session["continues"] is not None:
+            self.state = _behind(self.state)
         self.doubts: dict[Key, tuple[str, str | None]] = {}
         self.ended = _by_version(row for row in past.steps if row["finished_at"] is not None)
         self.failed = _by_version(row for row in past.attempts if ended_for_good(row, self.rows))
@@ -107,7 +110,7 @@ class _Fold:
         if all(row["version"] == 1 for row in checkpoints):
             phase: str | None = self.past.session["current_phase"]
             return phase
-        kept = [row for row in checkpoints if row["version"] == 1]
+        kept = [row for row in checkpoints if row["version"] == 1 and row["status"] == StepStatus.SUCCEEDED]
         return self._phase(max(kept, key=lambda row: row["finished_at"])) if kept else "init"
 
     def _phase(self, row: Row) -> str:
@@ -194,7 +197,7 @@ class _Fold:
             if self.doubts:
                 self._still_in_doubt()
                 return
-        if not self.state.parked:  # it began suspended, behind another session
+        if not self.state.parked:  # it began suspended, and this is when its turn came
             self.heads.states = [_behind(state) for state in self.heads.states]
         self.doubts.clear()
         self.heads.revived.append(version)
@@ -230,6 +233,7 @@ class _Fold:
             phase=row["current_phase"],
             error=row["error"],
             output=row["output"],
+            started_at=row["started_at"],
             finished_at=row["finished_at"],
             pinned=row["pinned"],
         )
@@ -241,9 +245,8 @@ class _Fold:
 
 
 def _behind(state: HeadState) -> HeadState:
-    if state.parked:
-        return state
-    return replace(state, status=SessionStatus.SUSPENDED.value, reason=SuspendReason.SIGNAL.value)
+    """Of a session that waits for its turn in a thread (D12)."""
+    return replace(state, status=SessionStatus.SUSPENDED.value, reason=SuspendReason.SIGNAL.value, started_at=None)
 
 
 def _is_checkpoint(row: Row) -> bool:

@@ -22,6 +22,7 @@ _KINDS = {
     "failure": "failed in",
 }
 _ASKED = {"suspend": "to be suspended", "cancel": "to be cancelled", "expire": "its time has passed", "fail": "to fail"}
+_BEGINNINGS = ("fork", "rerun")
 _COMES_TO = {"suspend": Note.SUSPENDED.value, "cancel": Note.CANCELLED.value}
 
 
@@ -48,9 +49,14 @@ class Teller:
 
     def _began(self) -> str:
         row = self._past.session
-        if row["trigger"] == "fork":
-            return "forked"
-        return "run again" if row["trigger"] == "rerun" else "started"
+        if row["forked_from"] is None:
+            waits = self._heads.at(1).status == SessionStatus.SUSPENDED
+            return f"queued behind {row['continues']}" if waits else "started"
+        who = next((_who(one) + _why(one) for one in self._past.actions if one["action"] in _BEGINNINGS), "")
+        if row["trigger"] == "rerun":
+            return f"{row['forked_from']} run again{who}"
+        at = f" at step {row['forked_step']}" if row["forked_step"] else ""
+        return f"forked from {row['forked_from']}{at}{who}"
 
     def _ends(self) -> Iterator[tuple[int, str]]:
         """Steps that ended well, then what was skipped with them."""
@@ -71,13 +77,11 @@ class Teller:
     def _acts(self) -> Iterator[tuple[int, str]]:
         asked: Mapping[str, str] = {}
         for row in self._past.actions:
-            who = f" by {shown(row['actor'], quote=False)}" if row["actor"] not in (None, ENGINE) else ""
-            why = f": {shown(row['reason'], quote=False)}" if row["reason"] else ""
-            word = row["action"]
+            who, why, word = _who(row), _why(row), row["action"]
             if word in _ASKED:
                 asked = {_COMES_TO.get(word, ""): who + why}
                 yield row["version"], _ASKED[word] + who + why
-            elif word == "say":  # its message tells more
+            elif word == "say" or word in _BEGINNINGS:  # told already
                 continue
             elif word == Note.PARKED:
                 yield row["version"], f"to be suspended{why}"
@@ -127,6 +131,14 @@ def setback(row: Row, for_good: bool) -> str:
     if for_good and row["kind"] == "failure":
         return f"failed (attempt {row['attempt']}){said}"
     return f"{_KINDS[row['kind']]} attempt {row['attempt']}{', for good' if for_good else ''}{said}"
+
+
+def _who(action: Row) -> str:
+    return f" by {shown(action['actor'], quote=False)}" if action["actor"] not in (None, ENGINE) else ""
+
+
+def _why(action: Row) -> str:
+    return f": {shown(action['reason'], quote=False)}" if action["reason"] else ""
 
 
 def _took(row: Row) -> str:
