@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from measure import growth, guard, points, pruning, recovery, sends, servers, statements, throughput
+from measure import finding, growth, guard, points, pruning, recovery, sends, servers, statements, throughput
 from measure.options import Options
 
 MEASUREMENTS = {
@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "points": points.measure,
     "sends": sends.measure,
     "pruning": pruning.measure,
+    "finding": finding.measure,
 }
 PACKAGES = ("celery", "kombu", "SQLAlchemy", "psycopg", "redis", "PyMySQL")
 

@@ -32,7 +32,7 @@ from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
 from celery_cascade.sessions.threads import Threads
 from celery_cascade.sessions.versions import versions_of
-from celery_cascade.tasks import jobs, propagate, signals, worker
+from celery_cascade.tasks import jobs, propagate, quiet, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
 from celery_cascade.tasks.runtime import Runtime, attach, runtime_of
@@ -70,6 +70,7 @@ class Cascades:
             propagate.connect()
             worker.connect(found)
             signals.connect(found)
+            quiet.connect()
             jobs.register_jobs(app, found)
             capture.install(send)
             app.on_after_finalize.connect(self._finalized, weak=False)
@@ -373,13 +374,16 @@ class Cascades:
             raise UsageError("say which sessions: their ids, or a filter", hint='Such as bulk("cancel", cascade="x")')
         return session_filter(**filters) if ids is None else words_of(ids, "ids") or []
 
-    def diff(self, a: Session | str, b: Session | str, *, only: Sequence[str] | str | None = None) -> dict[str, Any]:
+    def diff(
+        self, a: Session | str, b: Session | str, *, only: Sequence[str] | str | None = None, redact: bool = True
+    ) -> dict[str, Any]:
         """How two sessions differ: definition, inputs, the way they took, steps, outputs, context, status.
 
         Args:
             a, b: sessions, or their ids.
             only: the parts to look at, of `definition`, `inputs`, `path`, `steps`, `outputs`, `context`, `status`,
                 `durations`; None = all.
+            redact: without what stands under the keys of `cascade_redact`; that it differs is told all the same.
 
         Returns JSON-ready data: `same`; `differs`, the parts that do; `parts_at`, where a fork and its origin part;
         and each part, whose changes are {"path": "outputs.charge.lines[0]", "a": 3, "b": 4}. Durations never differ.
@@ -389,7 +393,7 @@ class Cascades:
             UsageError: there is no such part.
         """
         first, second = (one if isinstance(one, Session) else self.session(one) for one in (a, b))
-        return first.diff(second, only=only)
+        return first.diff(second, only=only, redact=redact)
 
     def versions(self, cascade_id: str) -> list[dict[str, Any]]:
         """The distinct definitions of a cascade that sessions ran, the newest first (R21).

@@ -87,7 +87,8 @@ def _tail(old: Any, new: Any) -> list[Any] | None:
 
 
 def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() != _TAG
+    """Whether it is looked into. One with a tag's keys and more is not: on its way to fewer it could pass for a tag."""
+    return isinstance(value, dict) and not value.keys() >= _TAG
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -147,3 +147,27 @@ def test_a_definition_is_named_by_a_session_or_by_its_sha_never_both(project: Pr
     ):
         result = project.run("definition", *arguments)
         assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+
+
+def test_a_secret_that_differs_is_told_and_not_shown(project: Project) -> None:
+    """R145."""
+    ids = []
+    for word in ("s3cret-one", "t0p-secret-two"):
+        echo = {"id": "a", "task": "shop.echo", "with": {"value": {"password": word, "n": 1}}}
+        session = project.cascades.start(
+            {"cascade": "c", "steps": [echo], "inputs": {"password": "string"}}, {"password": word}
+        )
+        session.context["api_key"] = word
+        assert project.run("resume", session.id, "--local").exit_code == 0
+        ids.append(session.id)
+    found = project.json("diff", *ids, code=1)["diff"]
+    for part, path in (
+        ("inputs", "inputs.password"),
+        ("outputs", "outputs.a.password"),
+        ("context", "context.api_key"),
+    ):
+        assert {"path": path, "a": "[redacted]", "b": "[redacted]"} in found[part]
+    text = project.run("diff", *ids).output
+    assert "s3cret-one" not in text + str(found)
+    assert "t0p-secret-two" not in text + str(found)
+    assert project.cascades.diff(*ids, redact=False)["inputs"][0]["a"] == "s3cret-one"

@@ -18,7 +18,7 @@ from cli.kit import ORDER, Project, commands_in
 SUMMARY = {
     "session_id", "cascade_id", "name", "status", "reason", "mode", "current_phase", "current_step", "progress",
     "can_resume", "kept", "version", "thread_id", "resource_id", "tags", "created_at", "started_at", "updated_at",
-    "finished_at", "expires_at",
+    "finished_at", "expires_at", "trigger", "forked_from", "forked_step", "continues",
 }  # fmt: skip
 WHOLE = SUMMARY | {
     "completed_steps", "inputs", "output", "error", "definition_sha256", "config_path", "parent_session_id", "depth",

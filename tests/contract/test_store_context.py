@@ -383,6 +383,25 @@ def test_a_change_by_the_orm_is_a_change_like_any_other(kit: Kit) -> None:
     assert kit.store.context(session)[1] == {}
 
 
+def test_a_context_from_before_is_kept_when_the_orm_changes_it_first(kit: Kit) -> None:
+    """R139: and what a step changed in between as well, whatever the ORM's user has seen of it."""
+    session = kit.start(queued("a"), total=2)
+    old = update(tables.heads).where(tables.heads.c.session_id == session).values(context_variables={"old": [1]})
+    kit.database.transaction(lambda conn: conn.execute(old))
+    kit.run(session, "a", "b", context_delta=delta({"old": [1]}, {"old": [1], "n": 1}))
+    with StoreSession(kit.database.engine) as db:
+        state = db.query(SessionState).filter_by(session_id=session).one()
+        state.context_variables["old"].append(2)
+        db.commit()
+        state.context_variables = {**state.context_variables}  # flushed, and no change
+        db.commit()
+    expected = {"old": [1, 2], "n": 1}
+    assert kit.store.context(session)[1] == head_of(kit, session).context_variables == expected
+    rows = kit.store.context_changes(session)
+    assert [row["version"] for row in rows] == [1, 2, 3]
+    assert [context_at(rows, version) for version in (1, 3)] == [{"old": [1]}, expected]
+
+
 def test_what_goes_with_a_session(kit: Kit) -> None:
     """R118: its context and its words."""
     session = kit.start(queued("a"), total=2)

@@ -293,6 +293,8 @@ def everything(kit: Kit) -> str:
     kit.store.settle(session)
     rows: list[tuple[Any, dict[str, Any]]] = [
         (tables.messages, {"seq": 1, "role": "user", "content": '"hi"', "version": 1}),
+        (tables.context_changes, {"delta": '[["set",["n"],1]]', "version": 1}),
+        (tables.tags, {"tag": "t"}),
         (tables.signals, {"id": session, "name": "go", "kind": "signal", "version": 1}),
         (tables.mappings, {"thread_id": session, "resource_id": "r"}),
     ]

@@ -103,6 +103,20 @@ def check_repeats(end: Seen, undisturbed: Seen, crashes: int, *, all_ran: bool) 
             raise Violation("lost", f"step {step} had {end.effects[step]} effects, undisturbed {count}")
 
 
+def check_beside(end: Seen, other: Seen, taken: frozenset[str]) -> None:
+    """A session with nothing different has come to the same end, and has not run what it took over; the rest once.
+
+    None of its bodies was under way when something crashed. `flaky` and `again` have two effects by themselves.
+    """
+    if (other.status, other.output) != (end.status, end.output):
+        raise Violation("lost", f"one is {end.status} with {end.output}, the other {other.status} with {other.output}")
+    if other.steps != end.steps:
+        raise Violation("lost", f"the steps of one are {end.steps}, of the other {other.steps}")
+    ran = {step: 2 if step in ("flaky", "again") else 1 for step in end.steps if step not in taken | {"never"}}
+    if dict(other.effects) != ran:
+        raise Violation("repeated", f"its effects are {dict(other.effects)}, not {ran}")
+
+
 def check_history(store: Store, session_id: str) -> None:
     """R23: every version of the session is borne by a row; that of a plain completion by the head alone."""
     with store.database.read() as conn:

@@ -222,6 +222,16 @@ def resume(where: Where, number: int, crash: Crash | None) -> None:
         _session(where, number, crash).resume()
 
 
+def fork(where: Where, number: int, crash: Crash | None) -> None:
+    """Fork the session after what has ended, and run it once more; who has done so before finds both there."""
+    project = configured(where, number, crash)
+    session = project.cascades.session(project.SESSION)
+    with suppress(SessionConflict):
+        session.fork(session_id=project.FORK)
+    with suppress(SessionConflict):
+        session.rerun(session_id=project.RERUN)
+
+
 def recover(where: Where, number: int, crash: Crash | None) -> None:
     """What every worker does at its start and at intervals."""
     runtime = configured(where, number, crash).cascades.runtime

@@ -43,6 +43,7 @@ from celery_cascade.crash_points import CrashPoint, reached
 
 PRELOADED_IN = os.getpid()
 SESSION = "order-1"
+FORK, RERUN = "order-1-fork", "order-1-rerun"
 OLD, NEW = 5, 2  #: sessions that have ended before: old ones, which a prune deletes, and new ones, which stay
 INPUTS = {"n": 3}
 #: Steps one after the other, a fan-out of four, a failure, a task's own retry, a skipped step, a join.

@@ -160,6 +160,9 @@ class Runner:
             checks.check_repeats(done.end, undisturbed, done.crashed, all_ran=scenario.steps)
         if done.end.status is not None:
             checks.check_history(store, SESSION)
+        for other, taken in scenario.beside.items():
+            checks.check_beside(done.end, checks.look(store, other, where.effects), taken)
+            checks.check_history(store, other)
         checks.check_rows(store)
         if kept != [checks.everything(store, f"new-{one}") for one in range(NEW)]:
             raise Violation("lost", "rows of a session that nobody touched have changed")

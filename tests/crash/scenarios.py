@@ -13,7 +13,7 @@ from celery_cascade.persistence import tables
 from celery_cascade.persistence.store import Store
 from crash import checks, lives
 from crash.places import Crash
-from crash.project import NEW, SESSION
+from crash.project import FORK, NEW, RERUN, SESSION
 
 
 def ended(store: Store) -> bool:
@@ -24,6 +24,11 @@ def ended(store: Store) -> bool:
 def completed(store: Store) -> bool:
     """Nothing is left to do."""
     return checks.status_of(store, SESSION) == "completed"
+
+
+def all_completed(store: Store) -> bool:
+    """Nor of its fork and its rerun."""
+    return all(checks.status_of(store, one) == "completed" for one in (SESSION, FORK, RERUN))
 
 
 def pruned(store: Store) -> bool:
@@ -64,6 +69,7 @@ class Scenario:
         concurrency: of a pool that has one.
         children: whether the worker goes on by itself when a child of its pool is lost. A prune is no step of a
             session: what is left of it is for the next one.
+        beside: other sessions that must come to the same end, and the steps that each has from elsewhere.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     concurrency: int = 2
     children: bool = True
+    beside: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 #: Three steps whose effects are done and whose worker is dead.
@@ -104,5 +111,12 @@ POISONED = Scenario(
 SUSPEND = Scenario("suspend", (_ORPHANS, Stage("suspend", lives.suspend), _RECOVER, _RESUME, _FINISH), concurrency=3)
 CANCEL = Scenario("cancel", (_ORPHANS, Stage("cancel", lives.cancel), _RECOVER), status="cancelled", concurrency=3)
 EXPIRY = Scenario("expiry", (_ORPHANS, Stage("expire", lives.expire), _RECOVER), status="expired", concurrency=3)
-OPERATIONS = (RECOVERY, POISONED, SUSPEND, CANCEL, EXPIRY)
+#: Taken of a session whose three steps have lost their worker, before anybody looks after those.
+FORKS = Scenario(
+    "forks",
+    (_ORPHANS, Stage("fork", lives.fork), Stage("finish", lives.go_on, until=all_completed, enumerated=False)),
+    concurrency=3,
+    beside={FORK: frozenset({"first", "never"}), RERUN: frozenset()},
+)
+OPERATIONS = (RECOVERY, POISONED, SUSPEND, CANCEL, EXPIRY, FORKS)
 SCENARIOS = {one.name: one for one in (*IN_WORKERS, *OPERATIONS)}

@@ -99,14 +99,15 @@ EXPECTED: dict[str, set[CrashPoint]] = {
     "poisoned": {CrashPoint.PARK_OPEN, CrashPoint.PARKED, CrashPoint.REVIVE_OPEN, CrashPoint.REVIVED},
     "suspend": {CrashPoint.HALT_OPEN, CrashPoint.HALTED, CrashPoint.REVIVE_OPEN, CrashPoint.REVIVED},
     "cancel": {CrashPoint.HALT_OPEN, CrashPoint.HALTED, CrashPoint.PARKED, CrashPoint.END_OPEN, CrashPoint.ENDED},
+    "forks": {CrashPoint.FORK_OPEN, CrashPoint.FORKED},
     "expiry": {CrashPoint.HALT_OPEN, CrashPoint.HALTED, CrashPoint.PARKED, CrashPoint.END_OPEN, CrashPoint.ENDED},
 }
 
 
 @pytest.mark.parametrize("scenario", OPERATIONS, ids=lambda scenario: scenario.name)
 def test_an_act_that_is_killed_anywhere_can_be_done_again(on: tuple[str, Grounds], scenario: Scenario) -> None:
-    """R81, R134: recovery, cancel, suspend, resume and expiry of a session whose three steps have lost their worker:
-    each named point on each database, each visit on one of them."""
+    """R81, R134, R22, R132: recovery, cancel, suspend, resume, expiry, fork, rerun of a session whose three steps have
+    lost their worker: each named point on each database, each visit on one of them."""
     database, grounds = on
     combination = Combination(database, "threads")
     trial = Trial(grounds, combination, scenario)

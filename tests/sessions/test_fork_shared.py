@@ -91,6 +91,23 @@ def test_a_fork_of_a_fork_loses_what_its_own_step_had_said(talking: Kit) -> None
 
     assert said(first) == ["before", "a", "b", "c"]
     assert said(second) == ["before", "a", "c"]
+    assert (sorted(first.context["said"]), first.context["b"]) == (["a", "b", "c"], 1)
+    assert second.context == {"from": "ann", "said": ["a", "c"], "a": 1, "c": 1}
+
+
+def test_a_fork_of_a_fork_keeps_what_was_given_with_the_first(talking: Kit) -> None:
+    """R132: whoever set it, and although the first origin has changed hands."""
+    origin = run(talking)
+    first = origin.fork(at="d", context={"from": "bob", "more": 1})
+    first.context["later"] = 2
+
+    second = first.fork(at="c")
+    third = second.fork(at="b")
+
+    assert second.context == {"from": "bob", "more": 1, "said": ["a", "b"], "a": 1, "b": 1}
+    assert third.context == {"from": "bob", "more": 1, "said": ["a"], "a": 1}
+    origin.delete()
+    assert first.fork(at="b").context["more"] == 1
 
 
 # -- threads
@@ -104,8 +121,9 @@ def test_two_threads_go_on_apart_from_where_one_was_forked(talking: Kit) -> None
     talking.deliver()
     before = [session.to_dict() for session in (first, second)]
 
-    made = fork_thread(talking.runtime, *pair.values(), "other", actor="ann")
+    made = talking.cascades.threads.fork(*pair.values(), "other", actor="ann")
 
+    assert (made.thread_id, made.resource_id) == ("other", pair["resource_id"])
     fork = talking.cascades.session(made.session_id)
     assert fork.status == "completed"
     assert fork.output == second.output
@@ -132,7 +150,7 @@ def test_a_thread_that_is_not_there_cannot_be_forked_nor_one_that_is_be_taken(ta
 
     assert made.thread_id.startswith("fork-1")
     assert made.resource_id == resource
-    assert talking.store.thread_session(made.thread_id, resource) == made.session_id
+    assert talking.cascades.threads.get(made.thread_id, resource) == made.session_id
     with pytest.raises(SessionConflict, match="is there already"):
         fork_thread(talking.runtime, "t", resource, made.thread_id)
     with pytest.raises(SessionNotFound):

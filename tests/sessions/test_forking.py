@@ -263,7 +263,7 @@ def test_bad_input_of_a_fork_writes_nothing(kit: Kit, tmp_path: Path) -> None:
         (UsageError, {"at": 7}),
         (UsageError, {"at": "a", "from_failure": True}),
         (UsageError, {"at": "a", "context": [1]}),
-        (UsageError, {"at": "a", "thread_id": "t"}),
+        (UsageError, {"at": "a", "thread_id": ""}),
         (UsageError, {"at": "a", "tags": "word"}),
         (UsageError, {"at": "a", "session_id": "no id"}),
         (SessionConflict, {"at": "a", "session_id": origin.id}),

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from celery_cascade.deltas import apply, context_at, diff, fold, written
@@ -46,6 +46,7 @@ def same(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.tuples(values, values) | changed())
 def test_a_delta_makes_the_new_value_of_the_old_one(pair: tuple[Any, Any]) -> None:
     """R139: whatever the two are; and it can be stored."""
@@ -56,18 +57,22 @@ def test_a_delta_makes_the_new_value_of_the_old_one(pair: tuple[Any, Any]) -> No
     assert same(old, before), "what was given stays as it is"
 
 
+@settings(max_examples=30, deadline=None)
 @given(values)
 def test_what_is_the_same_has_no_delta(value: Any) -> None:
     assert diff(value, copy.deepcopy(value)) == []
 
 
+@settings(max_examples=50, deadline=None)
 @given(values, st.tuples(contexts, contexts) | changed())
 def test_a_delta_is_applied_to_anything(value: Any, pair: tuple[Any, Any]) -> None:
     """A fork leaves deltas out, so parents may be missing or be something else."""
     apply(value, diff(*pair))
 
 
+@settings(max_examples=50, deadline=None)
 @given(contexts, st.lists(contexts, max_size=5))
+@example({"a": 1, "__type__": 1, "__value__": 1}, [{"__value__": 1, "__type__": 1}, {}])
 def test_the_context_at_a_version_is_what_it_was_then(first: Any, later: list[Any]) -> None:
     """R139, R23: for every version, not for the last one only."""
     states = [{}, first, *later]

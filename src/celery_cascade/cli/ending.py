@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 import click
 
 from celery_cascade.cli.answering import doubts
+from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import complain, is_json, out, out_json, out_value, painted, printable, say, why
+from celery_cascade.sessions.hiding import by_keys
 from celery_cascade.sessions.plain import PlainResult, PlainRun
 from celery_cascade.sessions.session import Session, again
 from celery_cascade.states import SessionStatus, SuspendReason
@@ -63,7 +65,7 @@ def conclude_plain(run: PlainRun) -> NoReturn:
     """The store is missing and need not be there: an output if it ran here, else there is nothing to follow."""
     as_json = is_json(click.get_current_context())
     if isinstance(run, PlainResult):
-        output = run.result()
+        output = by_keys(Caller.here().runtime).data(run.result())
         out_json({"durable": False, "output": output}) if as_json else out_value(output)
     else:
         say(f"Sent as one plain task, of which nothing is kept: {run.id}")

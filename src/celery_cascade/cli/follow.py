@@ -15,6 +15,7 @@ from celery_cascade.cli.words import local, painted, printable, say, took
 from celery_cascade.errors import CascadeError, SessionTimeout
 from celery_cascade.persistence.fork import KEPT
 from celery_cascade.persistence.rows import NO_ITEM
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.view import plain
 from celery_cascade.states import SessionStatus, waits_its_turn
 from celery_cascade.tasks.patience import patiently
@@ -128,7 +129,8 @@ class Follower:
             if this[:2] != key or this in self._setbacks or row["version"] <= self._since:
                 continue
             self._setbacks.add(this)
-            self._line(row["finished_at"], f"{_name(*key)} {setback(row)}")
+            told = hiding_of(self._runtime, self._id).text(setback(row))
+            self._line(row["finished_at"], f"{_name(*key)} {told}")
 
     def _line(self, moment: Any, text: str) -> None:
         self._tell(f"{local(moment, date=False)} {text}")

@@ -31,6 +31,7 @@ from celery_cascade.cli.words import (
     why,
 )
 from celery_cascade.persistence.rows import NO_ITEM
+from celery_cascade.sessions.hiding import Hiding, hiding_of
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus, waits_its_turn
 from celery_cascade.tasks.runtime import Runtime
@@ -60,7 +61,7 @@ def show(session: str, traceback: bool, as_json: bool) -> None:
         out(f"{name:<10}{value}")
     out("")
     _steps(whole["steps"])
-    _attempts(found, traceback)
+    _attempts(found, traceback, hiding_of(runtime, found.id))
     _actions(whole["actions"])
     if whole["waits_for"]:
         out("\nWaits for an answer:")
@@ -168,16 +169,17 @@ def _cells(step: dict[str, Any]) -> list[str]:
     ]
 
 
-def _attempts(session: Session, traceback: bool) -> None:
+def _attempts(session: Session, traceback: bool, hiding: Hiding) -> None:
     rows = session.attempts
     if rows:
         out("\nAttempts that did not succeed:")
     for row in rows:
         name = row["step"] if row["item"] == NO_ITEM else f"{row['step']}[{row['item']}]"
         where = f" on {printable(row['nodename'])}" if row["nodename"] else ""
-        out(f"  {local(row['finished_at'])} {name}{where} {setback(row)}")
+        out(f"  {local(row['finished_at'])} {name}{where} {hiding.text(setback(row))}")
         if traceback and row["traceback"]:
-            out("\n".join(f"      {line}" for line in printable(row["traceback"], lines=True).splitlines()))
+            told = printable(hiding.text(row["traceback"]), lines=True)
+            out("\n".join(f"      {line}" for line in told.splitlines()))
     if not traceback and any(row["traceback"] for row in rows):
         out(as_called(f"See where with: cascade show {session.id} --traceback"))
 

@@ -16,6 +16,7 @@ from celery_cascade.config.keys import gather, unread_variables
 from celery_cascade.config.retention import Retention
 from celery_cascade.config.values import read_value
 from celery_cascade.errors import ConfigError
+from celery_cascade.words import words
 
 __all__ = [
     "HOME_VARIABLE",
@@ -32,6 +33,13 @@ __all__ = [
 URL_VARIABLE = "CELERY_CASCADE_DATABASE_URL"
 HOME_VARIABLE = "CELERY_CASCADE_HOME"
 SCHEMA_VARIABLE = "CELERY_CASCADE_SCHEMA"
+
+
+#: The keys under which secrets stand as a rule, each as words that follow one another.
+SECRET_KEYS = words(
+    "password passwd pwd passphrase secret secrets token apikey api_key access_key private_key secret_key signing_key "
+    "encryption_key authorization credential credentials cookie cookies set_cookie session_key client_secret cvv cvc"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +159,16 @@ class CascadeConfig:
         doc="Glob patterns of cascade files that can be started by their cascade id.",
         change="the task `celery_cascade.start`, Beat or the command line shall start cascades by name.",
         without="Files are started by path, or after `cascades.register(path)`.",
+    )
+    redact: tuple[str, ...] = setting(
+        SECRET_KEYS,
+        "patterns",
+        doc="Keys whose values are not shown in lists, `show`, `watch`, logs: words of a key, or a glob of all of it; "
+        "see docs/finding.md.",
+        change="your inputs and outputs call secrets otherwise (give the whole list), or nothing is to be hidden "
+        "(`[]`).",
+        without="What stands under such a key is shown as `[redacted]`, and so are the same values elsewhere. SQL "
+        "keeps them as they are.",
     )
     queue: str | None = setting(
         None,

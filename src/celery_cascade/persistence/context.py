@@ -141,6 +141,12 @@ def _fold(db: Database, session_id: str, was: int | None, to: int, value: Any, c
     db.transaction(work)
 
 
+def lock_context(conn: Connection, session_id: str) -> int | None:
+    """Lock the head; its version, None if it is gone."""
+    head = conn.execute(_LOCK, {"b_session": session_id}).one_or_none()
+    return None if head is None else head.version
+
+
 def keep_base(conn: Connection, session_id: str) -> None:
     """Before the first fold, write down what was there already: all changes together give the context (R139)."""
     base = conn.execute(_BASE, {"b_session": session_id}).one_or_none()

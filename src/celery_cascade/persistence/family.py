@@ -30,8 +30,14 @@ _ROWS = select(
     heads.c.status_reason,
 ).select_from(sessions.join(heads, heads.c.session_id == sessions.c.session_id))
 _ONE = _ROWS.where(sessions.c.session_id == bindparam("b_session"))
-#: A whole tree of spawned sessions and a whole conversation are found by one look each.
-_LINKS = (sessions.c.root_session_id, sessions.c.conversation_id, sessions.c.forked_from, sessions.c.continues)
+#: A whole tree of spawned sessions and a whole conversation are found by one look each, if their first one is there.
+_LINKS = (
+    sessions.c.root_session_id,
+    sessions.c.parent_session_id,
+    sessions.c.conversation_id,
+    sessions.c.forked_from,
+    sessions.c.continues,
+)
 _BELOW = tuple(_ROWS.where(link.in_(bindparam("b_ids", expanding=True))) for link in _LINKS)
 _AT_ONCE = 500
 

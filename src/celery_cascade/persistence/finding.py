@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
 
-from celery_cascade.persistence.planner import bare, begins, contains, led
+from celery_cascade.persistence.planner import asked, bare, begins, contains, led
 from celery_cascade.persistence.tables import heads, sessions, steps, tags
 
 #: Where in a list a page ends: the `listed_at` and `listed_id` of its last row. The next one begins below it. The
@@ -134,11 +134,11 @@ _other = tags.alias("other_tags")
 def tagged(tag: str) -> ColumnElement[bool]:
     """Whether a session bears this tag; asked of one session at a time, by the primary key."""
     this = (_other.c.session_id == sessions.c.session_id) & (_other.c.tag == tag)
-    return select(_other.c.tag).where(this).correlate(sessions).exists()
+    return asked(select(_other.c.tag).where(this).correlate(sessions).exists())
 
 
 def _stands_at(step: str) -> ColumnElement[bool]:
     here = steps.c.status.in_(("queued", "running", "waiting", "failed"))
     parked = (steps.c.status == "pending") & (steps.c.needs_left == 0)  # until the session goes on, or an answer comes
     this = (steps.c.session_id == sessions.c.session_id) & (steps.c.step == step)
-    return select(steps.c.step).where(this, or_(here, parked)).correlate(sessions).exists()
+    return asked(select(steps.c.step).where(this, or_(here, parked)).correlate(sessions).exists())

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import Select, func, literal, select, union_all
 
 from celery_cascade.persistence.columns import HEAD_COLUMNS, SESSION_COLUMNS
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.finding import Place, SessionFilter
 from celery_cascade.persistence.rows import Row
-from celery_cascade.persistence.ways import found_by, page_of, ways
+from celery_cascade.persistence.tables import heads, sessions
+from celery_cascade.persistence.ways import found_by, places_of, ways
 
 _COLUMNS = (*SESSION_COLUMNS, *HEAD_COLUMNS)
 
 
 def session_rows(db: Database, wanted: SessionFilter) -> list[Row]:
-    """A page of sessions, newest first, without inputs and outputs."""
+    """A page of sessions, newest first, without inputs and outputs. Rows bear their places in the list, too.
+
+    Which they are is found first, and their columns are read then: not those of all that were passed by.
+    """
     with db.read() as conn:
-        pages = [page_of(way, wanted, _COLUMNS) for way in ways(conn, wanted)]
-        if not pages:
-            return []
-        if len(pages) == 1:
-            return list(conn.execute(pages[0]).mappings())
-        every = union_all(*(select(page.subquery()) for page in pages)).subquery()
-        newest = select(every).order_by(every.c.listed_at.desc(), every.c.listed_id.desc()).limit(wanted.limit)
-        return list(conn.execute(newest).mappings())
+        found = [places_of(way, wanted) for way in ways(conn, wanted)]
+        return list(conn.execute(_rows_at(found, wanted.limit)).mappings()) if found else []
+
+
+def _rows_at(found: list[Select[Any]], limit: int) -> Select[Any]:
+    places = found[0].subquery("places")
+    if len(found) > 1:
+        every = union_all(*(select(page.subquery()) for page in found)).subquery()
+        newest = select(every).order_by(every.c.listed_at.desc(), every.c.listed_id.desc()).limit(limit)
+        places = newest.subquery("places")
+    tables = places.join(sessions, sessions.c.session_id == places.c.session_id)
+    tables = tables.join(heads, heads.c.session_id == places.c.session_id)
+    columns = (*_COLUMNS, places.c.listed_at, places.c.listed_id)
+    ordered = select(*columns).select_from(tables).order_by(places.c.listed_at.desc(), places.c.listed_id.desc())
+    return ordered.prefix_with("STRAIGHT_JOIN", dialect="mysql").prefix_with("STRAIGHT_JOIN", dialect="mariadb")
 
 
 def place_of(row: Row) -> Place:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import select
 
+from celery_cascade.persistence.conversations import place_of, up_to
 from celery_cascade.persistence.database import Database
-from celery_cascade.persistence.tables import THIS_HEAD, heads, mappings, sessions, steps
+from celery_cascade.persistence.tables import THIS_HEAD, heads, steps
 from celery_cascade.persistence.views import not_found
 from celery_cascade.states import StepStatus
 
@@ -71,37 +72,8 @@ def read_origin(db: Database, session_id: str) -> Origin:
     return Origin(session_id=session_id, version=found[0].version, steps=known)
 
 
-_TURN = select(sessions.c.conversation_id, sessions.c.turn).where(sessions.c.session_id == bindparam("b_session"))
-_EARLIER = (
-    select(sessions.c.session_id)
-    .where(
-        or_(
-            sessions.c.conversation_id == bindparam("b_conversation"),
-            sessions.c.session_id == bindparam("b_conversation"),
-        ),
-        sessions.c.turn < bindparam("b_turn"),
-    )
-    .order_by(sessions.c.turn)
-)
-
-
 def turns_of(db: Database, session_id: str) -> list[str]:
     """The sessions of its conversation that came before it, and it."""
     with db.read() as conn:
-        found = conn.execute(_TURN, {"b_session": session_id}).one_or_none()
-        if found is None or found.conversation_id is None:
-            return [session_id]
-        which = {"b_conversation": found.conversation_id, "b_turn": found.turn}
-        return [*conn.execute(_EARLIER, which).scalars(), session_id]
-
-
-_OF_THREAD = select(mappings.c.session_id).where(
-    mappings.c.thread_id == bindparam("b_thread"), mappings.c.resource_id == bindparam("b_resource")
-)
-
-
-def session_of_thread(db: Database, thread_id: str, resource_id: str) -> str | None:
-    """The session that a thread is in."""
-    with db.read() as conn:
-        found: str | None = conn.execute(_OF_THREAD, {"b_thread": thread_id, "b_resource": resource_id}).scalar()
-    return found
+        place = place_of(conn, session_id)
+        return [] if place is None else up_to(conn, place)

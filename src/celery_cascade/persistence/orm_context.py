@@ -32,20 +32,27 @@ def keep_changes(state_class: Any, change_class: Any) -> None:
 
     @event.listens_for(state_class, "before_update")
     def write(_mapper: Any, connection: Connection, state: Any) -> None:
-        if not attributes.get_history(state, "context_variables").has_changes():
-            return
-        from celery_cascade.persistence.context import changes_of, keep_base
+        if attributes.get_history(state, "context_variables").has_changes():
+            delta = _fold(connection, state)
+            if delta:
+                _write(connection, table, state.session_id, state.version + 1, delta)
 
-        keep_base(connection, state.session_id)
-        rows = changes_of(connection, state.session_id)
-        delta = deltas.diff(deltas.context_at(rows, state.context_version or 1), _plain(state))
-        if not delta:
-            return
-        value = deltas.apply(deltas.context_at(rows), delta)
-        if deltas.diff(_plain(state), value):
-            state.context_variables = codec.from_plain(value)
+
+def _fold(connection: Connection, state: Any) -> list[list[Any]]:
+    """What the user has changed; his value is replaced by one that has the changes of others in it, too."""
+    from celery_cascade.persistence.context import changes_of, keep_base, lock_context
+
+    if lock_context(connection, state.session_id) != state.version:
+        return []  # the flush's own UPDATE is about to say so
+    keep_base(connection, state.session_id)
+    rows = changes_of(connection, state.session_id)
+    delta = deltas.diff(deltas.context_at(rows, state.context_version or 1), _plain(state))
+    value = deltas.apply(deltas.context_at(rows), delta)
+    if deltas.diff(_plain(state), value):
+        state.context_variables = codec.from_plain(value)
+    if rows or delta:
         state.context_version = state.version + 1
-        _write(connection, table, state.session_id, state.version + 1, delta)
+    return delta
 
 
 def _plain(state: Any) -> Any:

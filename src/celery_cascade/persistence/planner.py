@@ -20,6 +20,12 @@ class _Led(FunctionElement[Any]):
     type = Integer()  # of a Boolean SQLAlchemy makes `… = 1` for SQLite, and that is no term for an index
 
 
+class _Asked(FunctionElement[Any]):
+    inherit_cache = True
+    name = "cascade_asked"
+    type = Integer()
+
+
 class _Begins(FunctionElement[Any]):
     inherit_cache = True
     name = "cascade_begins"
@@ -42,6 +48,14 @@ def led(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return _Led(condition)
 
 
+def asked(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """A look at other rows that PostgreSQL shall take at one row after the other.
+
+    It would make a join of it, think that next to nothing is left, and read all that there is for one page.
+    """
+    return _Asked(condition)
+
+
 def begins(column: Any, prefix: str) -> ColumnElement[bool]:
     """Whether a text begins so, case and all.
 
@@ -62,6 +76,7 @@ def _parts(element: FunctionElement[Any], compiler: Any, **kw: Any) -> list[str]
 
 @compiles(_Bare)
 @compiles(_Led)
+@compiles(_Asked)
 def _as_it_is(element: Any, compiler: Any, **kw: Any) -> str:
     return _parts(element, compiler, **kw)[0]
 
@@ -69,6 +84,11 @@ def _as_it_is(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(_Bare, "sqlite")
 def _with_plus(element: Any, compiler: Any, **kw: Any) -> str:
     return f"+{_parts(element, compiler, **kw)[0]}"
+
+
+@compiles(_Asked, "postgresql")
+def _as_value(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"coalesce({_parts(element, compiler, **kw)[0]}, false)"
 
 
 @compiles(_Led, "sqlite")

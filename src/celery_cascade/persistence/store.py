@@ -25,6 +25,7 @@ from celery_cascade.persistence import (
     origin,
     orphans,
     past,
+    payloads,
     queueing,
     recoveries,
     setback,
@@ -106,10 +107,6 @@ class Store:
     def origin(self, session_id: str) -> Origin:
         """How a session's steps stand, for a fork; SessionNotFound."""
         return origin.read_origin(self.database, session_id)
-
-    def thread_session(self, thread_id: str, resource_id: str) -> str | None:
-        """The session that a thread is in."""
-        return origin.session_of_thread(self.database, thread_id, resource_id)
 
     def turns(self, session_id: str) -> list[str]:
         """The sessions of its conversation up to this one."""
@@ -418,6 +415,10 @@ class Store:
     def count(self, wanted: views.SessionFilter, most: int | None = None) -> int:
         """How many sessions a filter finds; with `most`, counting ends at one more."""
         return views.count_sessions(self.database, wanted, most)
+
+    def payloads(self, session_id: str) -> Iterator[str]:
+        """Every value that a session bears, as stored."""
+        return payloads.payloads(self.database, session_id)
 
     def topics(self, session_ids: Collection[str]) -> dict[str, str]:
         """Session -> its input `topic`, for those that have one."""

@@ -20,7 +20,7 @@ from celery_cascade.persistence.tables import heads, sessions, tags
 from celery_cascade.persistence.types import StoredMoment, UtcDateTime
 
 #: As many rows are read and sorted at once if no index has them in order; of more the newest are looked through.
-FEW = 10_000
+FEW = 5_000
 #: By which the head or a tag may have been written earlier or later than its session, at most.
 _SLACK = timedelta(days=1)
 #: With this one among them the states are most of all sessions, and a cascade or a mode is fewer.
@@ -128,13 +128,14 @@ def joined(way: Way) -> FromClause:
 def found_by(way: Way, wanted: SessionFilter, columns: Iterable[Any]) -> Select[Any]:
     """What a way finds, in no order and without a limit."""
     statement = select(*columns).select_from(joined(way)).where(*conditions(wanted, way.leads), *_of_way(way, wanted))
-    return _told(statement, way)
+    return _told(statement, way, wanted)
 
 
-def page_of(way: Way, wanted: SessionFilter, columns: Iterable[Any]) -> Select[Any]:
-    """A page of what a way finds, newest first, with its places as `listed_at` and `listed_id`."""
+def places_of(way: Way, wanted: SessionFilter) -> Select[Any]:
+    """A page of what a way finds, newest first: ids, with their places as `listed_at` and `listed_id`."""
     at, by = way.place
-    statement = found_by(way, wanted, (*columns, StoredMoment.of(at).label("listed_at"), by.label("listed_id")))
+    places = (StoredMoment.of(at).label("listed_at"), by.label("listed_id"))
+    statement = found_by(way, wanted, (sessions.c.session_id, *places))
     if wanted.before is not None:
         given, last = wanted.before
         moment = literal(given, UtcDateTime() if isinstance(given, datetime) and given.tzinfo else StoredMoment())
@@ -162,9 +163,13 @@ def _of_way(way: Way, wanted: SessionFilter) -> list[Any]:
     return [and_(*found)] if found else []
 
 
-def _told(statement: Select[Any], way: Way) -> Select[Any]:
-    """With the words for MySQL and MariaDB: the order of the tables, and the index of the first."""
+def _told(statement: Select[Any], way: Way, wanted: SessionFilter) -> Select[Any]:
+    """With the words for MySQL and MariaDB: the order of the tables, and the index of the first.
+
+    To look into texts without a bound, all rows are read as they lie: by age they would be jumped to one by one.
+    """
+    all_of_them = way is _BY_AGE and wanted.by_text and wanted.since is None and wanted.until is None
+    told = f"IGNORE INDEX ({way.index})" if all_of_them else f"FORCE INDEX ({way.index})"
     for dialect in ("mysql", "mariadb"):
-        statement = statement.prefix_with("STRAIGHT_JOIN", dialect=dialect)
-        statement = statement.with_hint(way.table, f"FORCE INDEX ({way.index})", dialect)
+        statement = statement.prefix_with("STRAIGHT_JOIN", dialect=dialect).with_hint(way.table, told, dialect)
     return statement

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery_cascade import deltas
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.plan import Plan
@@ -15,9 +14,9 @@ from celery_cascade.engine.branch import Branch, branch, branch_reads, keep
 from celery_cascade.engine.decision import Facts
 from celery_cascade.errors import CascadeError, InputError, SessionConflict, StoreError, UsageError
 from celery_cascade.persistence import codec
-from celery_cascade.persistence.checked import context_text
 from celery_cascade.persistence.origin import Origin
 from celery_cascade.persistence.rows import Row
+from celery_cascade.sessions.fork_context import context_of_fork
 from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.sessions.starting import Target, check_tasks, read_target
 from celery_cascade.states import FINAL_STEP, StepStatus
@@ -105,7 +104,7 @@ def prepare_fork(runtime: Runtime, session_id: str, change: Change, new_id: str,
         changed=()
         if old is None
         else tuple(step for step in plan.steps if step in kept and old.steps.get(step) != plan.steps[step]),
-        context=_context(runtime, origin, kept, version, change.context),
+        context=context_of_fork(store, origin, kept, version, change.context, runtime.config.max_payload_bytes),
     )
 
 
@@ -261,31 +260,3 @@ def _rendered(
     for failed in found.fail:
         raise failed.error
     return found
-
-
-def _context(
-    runtime: Runtime, origin: Origin, kept: Mapping[str, bool], version: int, given: Mapping[str, Any] | None
-) -> str | None:
-    """The context of the fork as JSON text: what kept steps have set, and others up to the fork; None = {}."""
-    what = f"context of a fork of session {origin.session_id}"
-    if given is not None and not isinstance(given, Mapping):
-        raise UsageError(f"context is {shown(given)}; it must be a mapping", hint="For example: {'n': 1}")
-    changes = runtime.store.context_changes(origin.session_id)
-    try:
-        value = codec.from_plain(deltas.fold(row["delta"] for row in changes if _counts(row, kept, version)))
-    except (ValueError, TypeError) as error:
-        raise StoreError(
-            f"session {origin.session_id}: its context cannot be read: {error}",
-            hint="Look at the store with: cascade doctor",
-        ) from error
-    if not isinstance(value, dict):
-        raise StoreError(f"session {origin.session_id}: its context is a {type(value).__name__}, not a mapping")
-    value |= given or {}
-    return context_text(value, what, runtime.config.max_payload_bytes) if value else None
-
-
-def _counts(change: Mapping[str, Any], kept: Mapping[str, bool], version: int) -> bool:
-    """Whether a change of the origin's context is one of the fork's, too."""
-    if change["step"] is None:
-        return bool(change["version"] <= version)
-    return change["step"] in kept

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from celery_cascade.crash_points import CrashPoint
-from celery_cascade.errors import UsageError
 from celery_cascade.persistence import codec
 from celery_cascade.persistence.fork import NewFork
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.branching import Change, Prepared, prepare_fork, prepare_rerun
 from celery_cascade.sessions.execution_key import execution_key
-from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_session_id, check_text, new_session_id
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.sessions.starting import StartOptions, check_options, parentage
 from celery_cascade.tasks.calls import encoded_call
@@ -180,10 +179,7 @@ def _options(found: Prepared, given: ForkOptions) -> StartOptions:
     row = found.row
     resource = row["resource_id"] if given.resource_id is None else given.resource_id
     if given.thread_id is not None and resource is None:
-        raise UsageError(
-            f"thread {given.thread_id!r} has no resource, and session {row['session_id']} has none to go by",
-            hint="Give the pair of both: thread_id and resource_id (--thread T --resource R)",
-        )
+        resource = DEFAULT_RESOURCE
     options = StartOptions(
         name=row["name"] if given.name is None else given.name,
         mode=row["mode"],

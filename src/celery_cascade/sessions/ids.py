@@ -62,6 +62,14 @@ def check_text(value: Any, name: str, longest: int) -> None:
         raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
 
 
+def check_names(**names: Any) -> None:
+    """Refuse what cannot be a thread or whose it is. Raises UsageError with the rule."""
+    for name, value in names.items():
+        if value is None:
+            raise UsageError(f"{name} is missing; a thread is named by its own id and by whose it is")
+        check_text(value, name, 255)
+
+
 def check_seconds(value: Any, name: str) -> float | None:
     """A wait in seconds; None = for ever. Raises UsageError with the rule."""
     if value is None:

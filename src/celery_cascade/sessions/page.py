@@ -12,6 +12,7 @@ from celery_cascade.persistence.listing import place_of
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.attendance import Attendance
 from celery_cascade.sessions.cursor import cursor_of
+from celery_cascade.sessions.hiding import by_keys
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.view import summary
 from celery_cascade.tasks.runtime import Runtime
@@ -90,7 +91,7 @@ class Page:
             topic = topics.get(row["session_id"]) or row["name"] or row["cascade_id"]
             zombie = self.attendance is not None and self.attendance.alone_for(row) is not None
             found.append({**summary(row, now), "topic": topic, "is_zombie": zombie})
-        return found
+        return by_keys(self._runtime).data(found)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """The whole page as JSON-ready data (D6)."""

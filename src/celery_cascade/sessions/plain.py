@@ -92,7 +92,7 @@ class PlainRun(Session):
         """Nothing would keep it."""
         self._refuse()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, redact: bool = True) -> dict[str, Any]:
         """There is nothing to show."""
         self._refuse()
 

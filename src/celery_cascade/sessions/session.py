@@ -31,6 +31,7 @@ from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
 from celery_cascade.sessions.halting import halt_one
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.history.ready import first_seen
 from celery_cascade.sessions.ids import check_seconds, look_up_id
@@ -202,23 +203,28 @@ class Session:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """Its steps in the order of the file, as in `to_dict()["steps"]`."""
-        steps: list[dict[str, Any]] = self.to_dict()["steps"]
+        """Its steps in the order of the file, as in `to_dict()["steps"]`, but with their secrets: for programs."""
+        steps: list[dict[str, Any]] = self.to_dict(redact=False)["steps"]
         return steps
 
     @property
     def checkpoints(self) -> list[dict[str, Any]]:
         """Its checkpoints, oldest first."""
-        checkpoints: list[dict[str, Any]] = self.to_dict()["checkpoints"]
+        checkpoints: list[dict[str, Any]] = self.to_dict(redact=False)["checkpoints"]
         return checkpoints
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        """The attempts that did not succeed, oldest first."""
+        """The attempts that did not succeed, oldest first; as stored, so with their secrets."""
         return [dict(row) for row in self._runtime.store.attempts(self.id)]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON-ready data: the object under `session` in `show --json`."""
+    def to_dict(self, *, redact: bool = True) -> dict[str, Any]:
+        """Everything as JSON-ready data: the object under `session` in `show --json`.
+
+        Args:
+            redact: without what stands under the keys of `cascade_redact`, and without the same values elsewhere;
+                False = as it is, for programs. `inputs`, `output`, `steps`, `context` and `attempts` always are.
+        """
         store = self._runtime.store
         row = store.session(self.id)
         plan, remarks = plan_and_remarks(self._runtime, row)
@@ -227,19 +233,25 @@ class Session:
             row = store.session(self.id)
         if plan is None:
             steps = first_seen(steps, attempts)
-        return view.whole(row, steps, plan, store.now(), store.actions(self.id), attempts) | remarks
+        whole = view.whole(row, steps, plan, store.now(), store.actions(self.id), attempts) | remarks
+        return hiding_of(self._runtime, self.id).data(whole) if redact else whole
 
-    def at(self, version: int) -> dict[str, Any]:
+    def at(self, version: int, *, redact: bool = True) -> dict[str, Any]:
         """Everything as it was when the session had come to this version, in the shape of `to_dict()`.
 
         Besides there are `at`, the moment of that version, and `context`, `conversation_history` and `attempts` as of
-        then. Read and made anew at each call; to look at many versions, ask `history()` once.
+        then. Read and made anew at each call; to look at many versions, ask `history()` once, which hides nothing.
+
+        Args:
+            version: the session's, as in its timeline.
+            redact: as for `to_dict`.
 
         Raises:
             UsageError: there is no such version; names the ones there are.
             SessionNotFound: no such session.
         """
-        return self.history().at(version)
+        then = self.history().at(version)
+        return hiding_of(self._runtime, self.id).data(then) if redact else then
 
     def timeline(self) -> list[dict[str, Any]]:
         """What made each version: `[{"version": 2, "at": …, "what": "step a succeeded (attempt 1, 0.2 s)"}, …]`."""
@@ -264,10 +276,12 @@ class Session:
         """
         return stored_cascade(self._runtime, self.id)
 
-    def diff(self, other: Session | str, *, only: Sequence[str] | str | None = None) -> dict[str, Any]:
+    def diff(
+        self, other: Session | str, *, only: Sequence[str] | str | None = None, redact: bool = True
+    ) -> dict[str, Any]:
         """How it and another session differ; see `Cascades.diff`."""
         beside = other if isinstance(other, Session) else Session(self._runtime, look_up_id(self._runtime.store, other))
-        return compare_sessions(self._runtime, self, beside, only=only)
+        return compare_sessions(self._runtime, self, beside, only=only, redact=redact)
 
     # -- waiting
     def ready(self) -> bool:
@@ -393,7 +407,8 @@ class Session:
         except StoreError as unreadable:
             return "", f": {unreadable.message}"
         where = f": step {error['step']!r}" if error.get("step") else ""
-        return where, f": {error.get('type')}: {error.get('message')}" if error else ""
+        said = f": {error.get('type')}: {error.get('message')}" if error else ""
+        return where, hiding_of(self._runtime, self.id).text(said)
 
     # -- acting
     def cancel(self, reason: str | None = None, *, actor: str | None = None) -> SessionStatus:

@@ -332,7 +332,7 @@ def _existing(runtime: Runtime, beginning: Beginning, options: StartOptions, con
         hint += f"Try again from its last checkpoint: cascade resume {options.session_id}\n"
     raise SessionConflict(
         f"session {options.session_id} exists already and {what}",
-        hint=hint + "To run it anew (rerun) or from a step on (fork), start it with the same inputs under a new id",
+        hint=f"{hint}Run it anew: cascade rerun {options.session_id}\nOr from a step on; see how: cascade fork --help",
     ) from None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from celery_cascade.errors import SessionConflict, SessionNotFound, UsageError
+from celery_cascade.errors import SessionConflict, SessionNotFound
 from celery_cascade.sessions.branching import Change
 from celery_cascade.sessions.forking import ForkOptions, fork
-from celery_cascade.sessions.ids import check_text
+from celery_cascade.sessions.ids import check_names
 from celery_cascade.tasks.runtime import Runtime
+from celery_cascade.words import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,27 +49,22 @@ def fork_thread(
         SessionNotFound: there is no such thread, or its session is gone.
         SessionConflict: the new thread is there already.
     """
-    pair = {"thread_id": thread_id, "resource_id": resource_id}
-    for name, value in pair.items():
-        if value is None:
-            raise UsageError(f"{name} is missing; a thread is named by its own id and by whose it is")
-        check_text(value, name, 255)
-    origin = runtime.store.thread_session(thread_id, resource_id)
+    check_names(thread_id=thread_id, resource_id=resource_id)
+    origin = runtime.store.mapping(thread_id, resource_id)
     if origin is None:
         raise SessionNotFound(
             "Parent session not found. Cannot fork from non-existent thread.",
-            hint=f"There is no thread {thread_id!r} of {resource_id!r}; list sessions with: cascade ls",
+            hint=f"There is no {shown(thread_id)} of {shown(resource_id)}\nList them; see how: cascade threads ls --help",
         )
     thread = f"fork-{time.time_ns() // 1_000_000}" if new_thread_id is None else new_thread_id
     resource = resource_id if new_resource_id is None else new_resource_id
-    check_text(thread, "thread_id", 255)
-    check_text(resource, "resource_id", 255)
-    there = runtime.store.thread_session(thread, resource)
+    check_names(thread_id=thread, resource_id=resource)
+    there = runtime.store.mapping(thread, resource)
     if there is not None:
         raise SessionConflict(
-            f"thread {thread!r} of {resource!r} is there already, in session {there}",
-            hint=f"Take another name for the fork; look: cascade show {there}",
+            f"thread {thread!r} of {resource!r} is there already, in session {there['session_id']}",
+            hint=f"Take another name for the fork; look: cascade show {there['session_id']}",
         )
     options = ForkOptions(session_id=session_id, thread_id=thread, resource_id=resource, actor=actor)
-    made = fork(runtime, origin, Change(), options, idle=True)
+    made = fork(runtime, origin["session_id"], Change(), options, idle=True)
     return ForkedThread(thread_id=thread, resource_id=resource, session_id=made)

@@ -12,7 +12,7 @@ from typing import Any
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.mappings import Place
 from celery_cascade.persistence.rows import Row
-from celery_cascade.sessions.ids import check_text, look_up_id
+from celery_cascade.sessions.ids import check_names, look_up_id
 from celery_cascade.sessions.thread_fork import ForkedThread, fork_thread
 from celery_cascade.sessions.view import iso
 from celery_cascade.tasks.runtime import Runtime
@@ -58,7 +58,7 @@ class Threads:
         Raises:
             UsageError: the cursor is none of ours, or an argument is not possible.
         """
-        _check(resource_id=resource_id)
+        check_names(resource_id=resource_id)
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MOST:
             raise UsageError(f"limit is {shown(limit)}; it must be a whole number from 1 to {MOST:,}")
         before = None if cursor is None else _place(cursor)
@@ -76,13 +76,13 @@ class Threads:
             SessionNotFound: there is no such session for this resource.
             UsageError: a name is not possible.
         """
-        _check(thread_id=thread_id, resource_id=resource_id)
+        check_names(thread_id=thread_id, resource_id=resource_id)
         store = self._runtime.store
         store.save_mapping(thread_id, resource_id, look_up_id(store, session_id))
 
     def delete(self, thread_id: str, resource_id: str) -> bool:
         """Forget a thread, and only this one; its session stays as it is. False if there was none (D10)."""
-        _check(thread_id=thread_id, resource_id=resource_id)
+        check_names(thread_id=thread_id, resource_id=resource_id)
         return self._runtime.store.delete_mapping(thread_id, resource_id)
 
     def fork(
@@ -111,7 +111,7 @@ class Threads:
         return fork_thread(self._runtime, thread_id, resource_id, new_thread_id, session_id=session_id, actor=actor)
 
     def _row(self, thread_id: str, resource_id: str) -> Row | None:
-        _check(thread_id=thread_id, resource_id=resource_id)
+        check_names(thread_id=thread_id, resource_id=resource_id)
         return self._runtime.store.mapping(thread_id, resource_id)
 
 
@@ -121,13 +121,6 @@ class ThreadPage(list[dict[str, Any]]):
     def __init__(self, threads: Any = (), *, next_cursor: str | None = None) -> None:
         super().__init__(threads)
         self.next_cursor = next_cursor
-
-
-def _check(**names: Any) -> None:
-    for name, value in names.items():
-        if value is None:
-            raise UsageError(f"{name} is missing; a thread is named by its own id and by whose it is")
-        check_text(value, name, 255)
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -154,7 +147,7 @@ def _place(cursor: str) -> Place:
         padded = cursor + "=" * (-len(cursor) % 4)
         at, thread_id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
         moment = datetime.fromisoformat(at)
-        check_text(thread_id, "thread_id", 255)
+        check_names(thread_id=thread_id)
     except (UsageError, ValueError, TypeError, binascii.Error, RecursionError):
         moment = None
     if moment is None or moment.tzinfo is None:

@@ -24,6 +24,7 @@ from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
+from celery_cascade.redaction import Keys
 from celery_cascade.tasks import identity
 from celery_cascade.tasks.decorating import policy_of
 
@@ -83,6 +84,11 @@ class Recent:
     def _new_lock(self) -> None:
         self._lock = threading.Lock()
 
+    def get(self, key: str) -> Any:
+        """The value for `key` if it is there, else None."""
+        with self._lock:
+            return self._items.get(key)
+
     def get_or_make(self, key: str, make: Callable[[], T]) -> T:
         """The value for `key`, made outside the lock if it is not there."""
         with self._lock:
@@ -129,6 +135,11 @@ class Runtime:
     def config(self) -> CascadeConfig:
         """The settings, read when first needed. Raises ConfigError."""
         return CascadeConfig.from_mapping(self.app.conf)
+
+    @lazy
+    def secret_keys(self) -> Keys:
+        """Under which keys stands what nobody is shown."""
+        return Keys(self.config.redact)
 
     @lazy
     def home(self) -> Path:
@@ -219,6 +230,11 @@ class Runtime:
     def facts(self, session_id: str) -> SessionFacts:
         """A session's plan and inputs, cached: they never change. Raises SessionNotFound."""
         return self._sessions.get_or_make(session_id, lambda: self._load(session_id))
+
+    def inputs_at_hand(self, session_id: str) -> Mapping[str, Any] | None:
+        """A session's inputs if this process has them, as while it runs a step of it; the store is not asked."""
+        facts: SessionFacts | None = self._sessions.get(session_id)
+        return None if facts is None else facts.inputs
 
     def remember(self, facts: SessionFacts) -> None:
         """Spare the first look-up of a session that this process has just started."""

@@ -135,7 +135,7 @@ def _to_its_end(experiment: Experiment) -> dict[str, Any]:
         if SessionStatus(runtime.store.head(SESSION)["status"]) not in FINAL_SESSION:
             drive(runtime, SESSION)
     arm(None)
-    whole = Session(runtime, SESSION).to_dict()
+    whole = Session(runtime, SESSION).to_dict(redact=False)
     return {key: whole[key] for key in ("status", "reason", "output", "error")}
 
 

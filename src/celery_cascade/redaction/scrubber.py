@@ -1,0 +1,70 @@
+"""Known secrets, taken out of whatever they stand in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from celery_cascade.redaction.text import HIDDEN
+
+#: A secret of so many characters is looked for inside of words too.
+_LONG = 8
+#: A moment or a state, as views show them; and the name of a field of a view.
+_OURS = re.compile(
+    r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)?|active|suspended|completed|failed|cancelled|expired|pending|queued|running"
+    r"|waiting|succeeded|skipped"
+)
+_NAME = re.compile(r"[a-z_]{1,30}")
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """A text without these secrets, wherever they stand; see `Scrubber`."""
+    return Scrubber(secrets).text(text)
+
+
+class Scrubber:
+    """Takes secrets out of whatever they stand in again, also as they are written inside quotes.
+
+    A short one is taken out where it stands as a word: of `1234` a longer number keeps its digits.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = frozenset(secrets)
+        written = {form for secret in self._secrets for form in _written(secret)}
+        forms = [_form(text) for text in sorted(written, key=len, reverse=True)]
+        self._any = re.compile("|".join(forms)) if forms else None
+
+    def text(self, text: str) -> str:
+        """The text without them."""
+        return text if self._any is None else self._any.sub(HIDDEN, text)
+
+    def data(self, value: Any) -> Any:
+        """Data without them in any of its texts. States and moments stay: they are ours, and programs read them."""
+        if self._any is None:
+            return value
+        if isinstance(value, str):
+            return value if _OURS.fullmatch(value) else self.text(value)
+        if isinstance(value, Mapping):
+            return {self._key(key): self.data(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.data(part) for part in value]
+        return HIDDEN if _is_number(value) and str(value) in self._secrets else value
+
+    def _key(self, key: Any) -> Any:
+        return self.text(key) if isinstance(key, str) and not _NAME.fullmatch(key) else key
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _written(secret: str) -> set[str]:
+    inside = (repr(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+    return {secret, *(text[1:-1] for text in inside)}
+
+
+def _form(text: str) -> str:
+    escaped = re.escape(text)
+    return rf"(?<!\w){escaped}(?!\w)" if len(text) < _LONG else escaped

@@ -1,0 +1,118 @@
+"""A secret in inputs, outputs, context and errors is shown nowhere; SQL has it (R145)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from cli.kit import Project
+
+CANARY = "canary-7Qx9"
+SPILL = """\
+cascade: spill
+inputs: {api_key: string, n: {type: integer, default: 1}}
+steps:
+  - {id: echo, task: shop.echo, with: {value: {password: "{{ inputs.api_key }}", n: "{{ inputs.n }}"}}}
+  - {id: boom, task: shop.fail, with: {message: "no entry with {{ inputs.api_key }} for ann"}}
+"""
+GIVE = """\
+cascade: give
+inputs: {api_key: string}
+steps:
+  - {id: echo, task: shop.echo, with: {value: {password: "{{ inputs.api_key }}", n: 1}}}
+  - {id: say, task: shop.echo, with: {value: "it is {{ inputs.api_key }}"}}
+output: {login: {token: "{{ inputs.api_key }}"}, said: "{{ outputs.say }}"}
+"""
+
+
+@pytest.fixture
+def spilled(project: Project, caplog: pytest.LogCaptureFixture) -> str:
+    """A session that has failed with a secret in all that it has; its log is in `caplog`."""
+    (project.folder / "spill.yaml").write_text(SPILL)
+    with caplog.at_level(logging.INFO):
+        session_id = project.ended("spill.yaml", "-i", f"api_key={CANARY}", "--name", "spill", "--tag", "x")
+    session = project.cascades.session(session_id)
+    session.context["login"] = {"token": CANARY, "user": "ann"}
+    session.say("user", {"password": CANARY})
+    return session_id
+
+
+def stored(project: Project) -> str:
+    with closing(sqlite3.connect(project.folder / ".cascade" / "store.sqlite")) as store:
+        return "\n".join(store.iterdump())
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "ls",
+        "ls --json",
+        "ls --input canary --error entry --json",
+        "show @last",
+        "show @last --json",
+        "show @last --traceback",
+        "watch @last",
+        "watch @last --json",
+        "doctor --report",
+        "doctor --json",
+    ],
+)
+def test_a_canary_is_seen_in_no_verb(project: Project, spilled: str, verb: str) -> None:
+    """R145: in data, in words, in tracebacks."""
+    said = project.run(*verb.split())
+    assert CANARY not in said.stdout + said.stderr
+    assert said.stdout or said.stderr
+    if verb.startswith("show"):
+        assert "[redacted]" in said.stdout
+        assert "no entry with [redacted] for ann" in said.stdout
+
+
+def test_a_canary_is_not_in_the_log(spilled: str, caplog: pytest.LogCaptureFixture) -> None:
+    """R145: what Celery says of a step that ended, well or not, and of its traceback."""
+    formatted = "\n".join(logging.Formatter().format(record) for record in caplog.get_records("setup"))
+    assert CANARY not in formatted
+    assert "{'password': [redacted], 'n': 1}" in formatted
+    assert "ValueError: no entry with [redacted] for ann" in formatted
+    assert "Traceback (most recent call last)" in formatted
+    for record in caplog.get_records("setup"):
+        assert CANARY not in repr(getattr(record, "data", None))
+
+
+def test_the_end_of_a_run_hides_it_too(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    """R145."""
+    (project.folder / "give.yaml").write_text(GIVE)
+    with caplog.at_level(logging.INFO):
+        done = project.run("run", "give.yaml", "-i", f"api_key={CANARY}", "--local")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"login": {"token": "[redacted]"}, "said": "it is [redacted]"}
+    assert CANARY not in done.stderr + caplog.text
+
+
+def test_programs_and_sql_have_it(project: Project, spilled: str) -> None:
+    """R145: hidden is what is shown; a step must get what it was given."""
+    session = project.cascades.session(spilled)
+    assert session.inputs["api_key"] == CANARY
+    assert session.steps[0]["output"] == {"password": CANARY, "n": 1}
+    assert session.context["login"]["token"] == CANARY
+    assert CANARY in session.attempts[0]["error"]
+    assert CANARY in json.dumps(session.to_dict(redact=False))
+    assert CANARY not in json.dumps(session.to_dict())
+    assert stored(project).count(CANARY) > 3
+
+
+def test_an_empty_list_of_keys_hides_nothing(make_project: Callable[..., Project]) -> None:
+    project = make_project(cascade_redact=[])
+    (project.folder / "give.yaml").write_text(GIVE)
+    project.ended("give.yaml", "-i", f"api_key={CANARY}")
+    assert CANARY in project.run("show", "@last").stdout
+
+
+def test_an_error_that_is_raised_hides_it(project: Project, spilled: str) -> None:
+    """R145: it may end in a log."""
+    with pytest.raises(Exception, match=r"no entry with \[redacted\] for ann"):
+        project.cascades.session(spilled).result(timeout=0)
