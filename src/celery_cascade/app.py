@@ -17,10 +17,12 @@ from celery_cascade.definition.cascade import OnCrash, RetryPolicy
 from celery_cascade.definition.policies import step_policy
 from celery_cascade.embedded import home_of, refuse_unsafe_broker
 from celery_cascade.errors import ConfigError, UsageError
+from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.persistence.orm_session import StoreSession, db_session
 from celery_cascade.sessions import capture
+from celery_cascade.sessions.bulk import BulkReport, bulk
 from celery_cascade.sessions.finding import Moment, session_filter
-from celery_cascade.sessions.ids import look_up_id
+from celery_cascade.sessions.ids import look_up_id, words_of
 from celery_cascade.sessions.page import Page
 from celery_cascade.sessions.plain import start_plain, store_usable
 from celery_cascade.sessions.prune import PruneReport, cleanup_old_sessions, prune
@@ -29,6 +31,7 @@ from celery_cascade.sessions.sending import send
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, read_target, start, start_options
 from celery_cascade.sessions.threads import Threads
+from celery_cascade.sessions.versions import versions_of
 from celery_cascade.tasks import jobs, propagate, quiet, signals, worker
 from celery_cascade.tasks.decorating import decorate
 from celery_cascade.tasks.guard import install_guard
@@ -334,6 +337,74 @@ class Cascades:
             cursor=cursor,
         )
         return Page(self.runtime, wanted)
+
+    def bulk(
+        self,
+        action: str,
+        ids: Sequence[str] | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        dry_run: bool = False,
+        **filters: Any,
+    ) -> BulkReport:
+        """Cancel, suspend, resume or delete many sessions: those of these ids, or all that a filter finds.
+
+        What cannot be done to one does not stop the others: it is in `refused`, with the reason. Sessions that begin
+        meanwhile are left alone. Everything is recorded in `session_actions`, as for one. Killed in the middle and
+        called again, it does the rest.
+
+        Args:
+            action: `cancel`, `suspend`, `resume` or `delete` (with descendants).
+            ids: whole ids; None = `filters` say which.
+            reason, actor: why and who; kept with each session.
+            dry_run: only report what would be done.
+            filters: as for `sessions`. Without a status: what is active or suspended is cancelled, what is active
+                suspended, what is suspended or failed resumed, what is completed, cancelled or expired deleted.
+
+        Raises:
+            UsageError: neither or both of `ids` and `filters`, or a value that cannot be.
+            StoreUnavailable: the database is away. Called again it does the rest.
+        """
+        which = self._which(ids, filters)
+        return bulk(self.runtime, action, which, reason=reason, actor=actor, dry_run=dry_run)
+
+    def _which(self, ids: Sequence[str] | None, filters: Mapping[str, Any]) -> Sequence[str] | SessionFilter:
+        if (ids is None) == (not filters):
+            raise UsageError("say which sessions: their ids, or a filter", hint='Such as bulk("cancel", cascade="x")')
+        return session_filter(**filters) if ids is None else words_of(ids, "ids") or []
+
+    def diff(
+        self, a: Session | str, b: Session | str, *, only: Sequence[str] | str | None = None, redact: bool = True
+    ) -> dict[str, Any]:
+        """How two sessions differ: definition, inputs, the way they took, steps, outputs, context, status.
+
+        Args:
+            a, b: sessions, or their ids.
+            only: the parts to look at, of `definition`, `inputs`, `path`, `steps`, `outputs`, `context`, `status`,
+                `durations`; None = all.
+            redact: without what stands under the keys of `cascade_redact`; that it differs is told all the same.
+
+        Returns JSON-ready data: `same`; `differs`, the parts that do; `parts_at`, where a fork and its origin part;
+        and each part, whose changes are {"path": "outputs.charge.lines[0]", "a": 3, "b": 4}. Durations never differ.
+
+        Raises:
+            SessionNotFound: one of them is not there.
+            UsageError: there is no such part.
+        """
+        first, second = (one if isinstance(one, Session) else self.session(one) for one in (a, b))
+        return first.diff(second, only=only, redact=redact)
+
+    def versions(self, cascade_id: str) -> list[dict[str, Any]]:
+        """The distinct definitions of a cascade that sessions ran, the newest first (R21).
+
+        Each with `sha256`, `format`, `bytes`, `first_seen_at`, `sessions` (how many), `last_used_at` and
+        `config_path`, the file that the newest of them came from.
+
+        Raises:
+            DefinitionNotFound: the store knows no such cascade; names the nearest one.
+        """
+        return versions_of(self.runtime, cascade_id)
 
     @property
     def threads(self) -> Threads:

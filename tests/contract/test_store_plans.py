@@ -47,6 +47,7 @@ def grow(database: Database) -> None:
         return number >= FIRST - LIVE
 
     digests = [f"{number:064}" for number in range(40)]
+    others = [f"{number:064}" for number in range(40, 3000)]  # whose sessions are gone since
     began = [NOON - timedelta(minutes=5 * (FIRST - number)) for number in numbers]
     sessions = [
         {
@@ -111,7 +112,7 @@ def grow(database: Database) -> None:
         for tag in ("all", f"tag{number % 50}")
     ]
     written = (
-        (tables.definitions, [{"digest": d, "cascade_id": d, "format": "yaml", "body": BODY} for d in digests]),
+        (tables.definitions, [definition(digest) for digest in digests + others]),
         (tables.sessions, sessions),
         (tables.heads, heads),
         (tables.steps, steps),
@@ -132,6 +133,10 @@ def grow(database: Database) -> None:
         analyze = {"sqlite": "ANALYZE", "postgresql": "VACUUM ANALYZE", "mysql": "ANALYZE TABLE"}[database.family]
         with database.autocommit() as conn:
             conn.execute(text(f"{analyze} {table.name}")).close()
+
+
+def definition(digest: str) -> dict[str, Any]:
+    return {"digest": digest, "cascade_id": digest, "format": "yaml", "body": BODY}
 
 
 def copied(table: Table, letter: str) -> Any:
@@ -202,6 +207,7 @@ PRIMARY = {
 }
 STATUS_INDEXES = {"idx_session_states_status", "ix_session_states_status_created_at"}
 LIVE_SESSION = f"s{FIRST - 1:05}"
+VERSIONED = "7".zfill(64)
 
 
 def test_a_claim_finds_its_step_by_the_primary_key(grown: Kit) -> None:
@@ -303,6 +309,15 @@ def test_a_question_of_people_is_answered_by_an_index(grown: Kit, name: str) -> 
     scanned, used = explained(grown, lambda: ask(grown, question))
     assert scanned == set()
     assert used & indexes
+
+
+def test_the_versions_of_a_cascade_are_found_by_an_index(grown: Kit) -> None:
+    """R21: as many definitions as the cascade had are looked at, not all that the store holds."""
+    scanned, used = explained(grown, lambda: grown.store.versions(VERSIONED))
+    assert not scanned & {"cascade_definitions", "cascade_sessions"}
+    assert "ix_cascade_definitions_cascade_id" in used
+    scanned, _ = explained(grown, lambda: grown.store.lineage(LIVE_SESSION))
+    assert scanned == set()
 
 
 def ask(kit: Kit, question: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from celery import Celery
 
+from celery_cascade.cli import manner
 from celery_cascade.cli.words import say
 from celery_cascade.config import doubts_in
 from celery_cascade.errors import CascadeError, ConfigError, UsageError
@@ -41,6 +42,7 @@ class Caller:
     @classmethod
     def of(cls, ctx: click.Context, app_name: str | None) -> Caller:
         """The caller of this command line, to be found again with `here`."""
+        manner.reset()
         root = ctx.find_root()
         given: Any = (root.params.get("app") if root is not ctx else None) or None  # an empty CELERY_APP names nothing
         app = None

@@ -43,4 +43,4 @@ def completion(shell: str | None, celery: bool) -> None:
         )
     program = "celery" if celery else "cascade"
     maker = kind(cascade, {}, program, f"_{program.upper()}_COMPLETE")
-    out(maker.source_template % maker.source_vars())  # `source()` would ask bash for its version first
+    out(maker.source_template % maker.source_vars(), theirs=True)  # `source()` would ask bash for its version first

@@ -16,6 +16,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, FAILED
 from celery_cascade.cli.file_set import source_named
 from celery_cascade.cli.given import inputs_of
+from celery_cascade.cli.manner import manner
 from celery_cascade.cli.options import Duration, Verb, json_option
 from celery_cascade.cli.tables import table
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
@@ -33,8 +34,10 @@ _EXAMPLE = (
     "cascade crashtest --list-points",
 )
 
+_EXITS = {0: "all is well", 1: "a session was stuck, a finished step ran again, or output or effects differ"}
 
-@click.command(cls=Verb, example=_EXAMPLE)
+
+@click.command(cls=Verb, example=_EXAMPLE, exits=_EXITS)
 @click.argument("file", metavar="FILE", required=False, shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
@@ -58,7 +61,6 @@ _EXAMPLE = (
     "--timeout", type=Duration(), default=f"{TIMEOUT:g}s", metavar="TIME", help="Longest that a run may take (60s)."
 )
 @click.option("--keep", is_flag=True, help="Keep the sandbox's folder, with what the tasks printed, and say where.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not say how far it is.")
 @click.option("--list-points", is_flag=True, help="List the crash points, and what is true at each.")
 @json_option
 def crashtest(
@@ -72,7 +74,6 @@ def crashtest(
     in_body: int,
     timeout: timedelta,
     keep: bool,
-    quiet: bool,
     list_points: bool,
     as_json: bool,
 ) -> None:
@@ -86,8 +87,6 @@ def crashtest(
     Inside a body, where exactly is a matter of time: after a part of what the body took undisturbed. One that takes
     under 20 ms is ended between two of its lines. EFFECTS say `not seen` without --effects; KEY says whether the body
     asked for its idempotency key; BACK IN is how soon the session moved again, in this sandbox.
-
-    Exit 0 if all is well; 1 if a session was stuck, a finished step ran again, or output or effects differ.
     """
     if list_points:
         _list_points()
@@ -109,7 +108,7 @@ def crashtest(
         ignore=ignore,
         timeout=timeout.total_seconds(),
         keep=keep,
-        tell=None if quiet else Progress(),
+        tell=None if manner().quiet else Progress(),
     )
     _print(report)
     raise click.exceptions.Exit(DONE if report.ok else FAILED)

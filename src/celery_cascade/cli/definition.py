@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import click
 
+from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.options import Verb, id_argument, json_option
+from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.words import is_json, out, out_json, printable, say
 from celery_cascade.definition.inline import yaml_of
 from celery_cascade.definition.source import DEFAULT_MAX_BYTES
-from celery_cascade.errors import DefinitionNotFound
+from celery_cascade.errors import DefinitionNotFound, UsageError
 from celery_cascade.sessions.session import Session
+from celery_cascade.sessions.versions import definition_beginning
+
+_EXAMPLE = (
+    "celery -A proj cascade definition @last --raw > order.yaml.then",
+    "celery -A proj cascade definition --sha 5c0ffe",
+)
 
 
-@click.command(cls=Verb, example=("celery -A proj cascade definition @last --raw > order.yaml.then",))
-@id_argument
+@click.command(cls=Verb, example=_EXAMPLE)
+@click.argument("session", metavar="[ID]", required=False, shell_complete=completing.sessions)
+@click.option("--sha", metavar="SHA256", help="The stored definition whose sha256 begins so, instead of a session's.")
 @click.option("--raw", is_flag=True, help="The exact bytes and nothing else.")
 @json_option
-def definition(session: str, raw: bool, as_json: bool) -> None:
+def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -> None:
     """Print the definition that a session runs, as it was when it started.
 
     The file may have changed since; the session keeps to this. With --raw its bytes come out as they were read:
-    comments, line ends and all.
+    comments, line ends and all. `versions` lists those of a cascade.
     """
+    if (session is None) == (sha is None):
+        raise UsageError("give the ID of a session, or --sha", hint="See how it is called: cascade definition --help")
     runtime = Caller.here().runtime
-    found = Session(runtime, session_id(runtime.store, session))
-    source = found.source
-    if not source.body:
+    found = None if session is None else Session(runtime, session_id(runtime.store, session))
+    source = found.source if found is not None else definition_beginning(runtime, sha or "")
+    if found is not None and not source.body:
         _reconstructed(found, raw)
         return
     if raw:
@@ -36,10 +46,11 @@ def definition(session: str, raw: bool, as_json: bool) -> None:
     text = source.body.decode("utf-8", "replace")
     if is_json(click.get_current_context()):
         told = {"sha256": source.digest, "format": source.format, "config_path": source.path, "definition": text}
-        out_json({"session_id": found.id, **told})
+        out_json({"session_id": None if found is None else found.id, **told})
         return
-    say(f"sha256 {source.digest}, {source.format}, from {source.path or 'a definition in Python'}")
-    out(printable(text, lines=True).removesuffix("\n"))
+    where = "" if found is None else f", from {source.path or 'a definition in Python'}"
+    say(f"sha256 {source.digest}, {source.format}{where}")
+    out(printable(text, lines=True).removesuffix("\n"), theirs=True)
 
 
 def _reconstructed(session: Session, raw: bool) -> None:

@@ -25,8 +25,16 @@ _EXAMPLE = (
     "celery -A proj cascade doctor --report",
 )
 
+_EXITS = {
+    0: "all is well, warnings included",
+    1: "something else is wrong",
+    2: "a setting is",
+    7: "the store is missing, damaged or out of date",
+    69: "database or broker do not answer",
+}
 
-@click.command(cls=Verb, example=_EXAMPLE)
+
+@click.command(cls=Verb, example=_EXAMPLE, exits=_EXITS)
 @click.option("--tasks", is_flag=True, help="List the registered tasks, which a cascade file may name.")
 @click.option("--settings", is_flag=True, help="List every setting, the value that holds, and where it comes from.")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without a loss, and say what was done.")
@@ -38,9 +46,6 @@ def doctor(tasks: bool, settings: bool, fix: bool, report: bool, as_json: bool) 
     `--fix` makes or migrates an embedded store, makes tables again that were dropped from it, forgets workers that
     ended long ago; and a damaged SQLite file is moved to NAME.corrupt-<utc> after its readable rows were copied into
     a new store. It refuses while somebody uses the store, and never touches a server's tables.
-
-    Exit 0 if all is well (warnings included), 2 for settings, 7 if the store is missing, damaged or out of date,
-    69 if database or broker do not answer, 1 for anything else.
     """
     caller = Caller.here()
     runtime = caller.runtime

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -12,7 +11,7 @@ from celery_cascade.cli.answering import doubts
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, FAILED, INTERRUPTED, WAITING
 from celery_cascade.cli.problems import as_called
-from celery_cascade.cli.words import is_json, out, out_json, painted, printable, say, why
+from celery_cascade.cli.words import complain, is_json, out, out_json, out_value, painted, printable, say, why
 from celery_cascade.sessions.hiding import by_keys
 from celery_cascade.sessions.plain import PlainResult, PlainRun
 from celery_cascade.sessions.session import Session, again
@@ -38,20 +37,21 @@ def conclude(session: Session, status: SessionStatus) -> NoReturn:
     if is_json(ctx):
         out_json({"session": whole})
     elif status is SessionStatus.COMPLETED:
-        out(json.dumps(whole["output"], ensure_ascii=False, indent=2))
-    say(f"Session {session.id} is {painted(status.value)}.")
+        out_value(whole["output"])
+    tell = say if status in (SessionStatus.COMPLETED, SessionStatus.SUSPENDED) else complain
+    tell(f"Session {session.id} is {painted(status.value)}.")
     match status:
         case SessionStatus.COMPLETED:
             raise click.exceptions.Exit(DONE)
         case SessionStatus.SUSPENDED:
             _waiting(session, whole["waits_for"])
         case SessionStatus.FAILED:
-            say(f"Error: {why(whole['error'] or {})}")
-            _next(f"Look: cascade show {session.id}", *again(session.id, whole["error"]).splitlines())
+            complain(f"Error: {why(whole['error'] or {})}")
+            _next(f"Look: cascade show {session.id}", *again(session.id, whole["error"]).splitlines(), tell=complain)
         case _:
             if whole["reason"]:
-                say(f"Reason: {printable(whole['reason'])}")
-            _next(f"Look: cascade show {session.id}")
+                complain(f"Reason: {printable(whole['reason'])}")
+            _next(f"Look: cascade show {session.id}", tell=complain)
     raise click.exceptions.Exit(WAITING if status is SessionStatus.SUSPENDED else FAILED)
 
 
@@ -66,9 +66,7 @@ def conclude_plain(run: PlainRun) -> NoReturn:
     as_json = is_json(click.get_current_context())
     if isinstance(run, PlainResult):
         output = by_keys(Caller.here().runtime).data(run.result())
-        out_json({"durable": False, "output": output}) if as_json else out(
-            json.dumps(output, ensure_ascii=False, indent=2)
-        )
+        out_json({"durable": False, "output": output}) if as_json else out_value(output)
     else:
         say(f"Sent as one plain task, of which nothing is kept: {run.id}")
         out_json({"durable": False, "task_id": run.id}) if as_json else out(run.id)
@@ -97,6 +95,6 @@ def _waiting(session: Session, waits_for: Sequence[Mapping[str, Any]]) -> None:
         _next(f"Look: cascade show {session.id}", f"Go on from the last checkpoint: cascade resume {session.id}")
 
 
-def _next(*lines: str) -> None:
+def _next(*lines: str, tell: Callable[[str], None] = say) -> None:
     for line in lines:
-        say(as_called(line))
+        tell(as_called(line))

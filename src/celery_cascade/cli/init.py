@@ -33,14 +33,16 @@ class FilesInTheWay(CascadeError):
     exit_code = 4
 
 
-@click.command(cls=Verb, example=("cascade init orders", "cascade init orders --json"))
+@click.command(
+    cls=Verb, example=("cascade init orders", "cascade init orders --json"), exits={4: "a file is in the way"}
+)
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @json_option
 def init(folder: Path, as_json: bool) -> None:
     """Write a small working project into DIR (default: here): an app, a cascade file, a test, a README.
 
     Needs no app and no server. Nothing that is there is ever overwritten: if any of its files exists, nothing is
-    written, and the exit code is 4.
+    written.
     """
     write(folder)
     commands = next_commands(folder)

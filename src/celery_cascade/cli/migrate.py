@@ -66,10 +66,12 @@ def current(as_json: bool) -> None:
         say(f"{counted(len(pending), 'migration')} pending" + (f": {', '.join(pending)}" if pending else ""))
 
 
-@migrate.command(cls=Verb, example=("celery -A proj cascade migrate check",))
+@migrate.command(
+    cls=Verb, example=("celery -A proj cascade migrate check",), exits={0: "up to date", 7: "`up` is needed"}
+)
 @json_option
 def check(as_json: bool) -> None:
-    """Exit 0 if the tables are what this version needs, else 7."""
+    """Say whether the tables are what this version needs."""
     with _database() as database:
         migrations.check(database)
         if is_json(click.get_current_context()):
@@ -82,7 +84,7 @@ def check(as_json: bool) -> None:
 def sql() -> None:
     """Print the SQL that makes the tables, for people who run such things by hand."""
     with _database() as database:
-        out(migrations.sql(database).rstrip())
+        out(migrations.sql(database).rstrip(), theirs=True)
 
 
 @contextmanager

@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
 
-from celery_cascade.cli import completing
+from celery_cascade.cli import completing, manner
 from celery_cascade.cli.words import want_json
 from celery_cascade.definition.durations import seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: What the exit codes of a verb that follows a session say.
+WATCHED = {
+    0: "it has completed",
+    1: "it failed, was cancelled or expired",
+    8: "it is suspended and waits for somebody",
+    124: "--timeout has passed; the session goes on",
+    130: "Ctrl+C; the session goes on",
+}
+#: What those of a verb that acts on sessions say.
+ACTED = {0: "it was done", 4: "it was refused, as things are; of several at least one was"}
+
 
 class Exampled(click.Command):
-    """A command whose help ends with examples.
+    """A command whose help ends with examples, and which takes the options that all verbs take.
 
     Args:
-        example: command lines, as they are typed.
+        example: command lines, as they are typed; each is run by tests/cli/test_documented_examples.py.
+        exits: exit code -> what it says of this verb, where that is more than what the codes say anyway.
     """
 
-    def __init__(self, *args: Any, example: Sequence[str] = (), **options: Any) -> None:
+    def __init__(
+        self, *args: Any, example: Sequence[str] = (), exits: Mapping[int, str] | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.example = example
+        self.exits = exits or {}
+        taken = {name for param in self.params for name in param.opts}
+        self.params += [option for option in manner.options() if not taken & set(option.opts)]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """As click's; with `--ascii` before it in ASCII."""
+        return manner.in_ascii(super().get_help(ctx))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, one a line, never wrapped."""
+        """The exit codes, and the examples, one a line, never wrapped."""
+        if self.exits:
+            with formatter.section("Exit codes"):
+                formatter.write_dl([(str(code), words) for code, words in sorted(self.exits.items())])
         with formatter.section("Example" if len(self.example) == 1 else "Examples"):
             for line in self.example:
                 formatter.write(f"  {line}\n")

@@ -13,7 +13,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery_cascade import calling
 from celery_cascade.cli.caller import DEBUG_VARIABLE, Caller
 from celery_cascade.cli.exits import INTERRUPTED
-from celery_cascade.cli.words import is_json, out_json, printable, say
+from celery_cascade.cli.words import complain, is_json, out_json, printable
 from celery_cascade.errors import CascadeError, ConfigError, UsageError
 
 #: What an error about a place in a file bears.
@@ -41,19 +41,19 @@ def told(ctx: click.Context) -> Iterator[None]:
         tell(ctx, wrong_place)
         raise click.exceptions.Exit(wrong_place.exit_code) from error
     except KeyboardInterrupt:
-        say("Interrupted.")
+        complain("Interrupted.")
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def tell(ctx: click.Context, error: CascadeError) -> None:
     """Write an error to stderr, and as JSON to stdout if the caller asked for JSON."""
     if os.environ.get(DEBUG_VARIABLE):
-        say("".join(traceback.format_exception(error)).rstrip())
+        complain("".join(traceback.format_exception(error)).rstrip())
     hint = as_called(error.hint)
     place = {key: value for key in _PLACE if (value := getattr(error, key, None))}
-    say(f"Error: {printable(error.message, lines=True)}")
+    complain(f"Error: {printable(error.message, lines=True)}")
     for line in [*str(place.get("excerpt", "")).splitlines(), *hint.splitlines()]:
-        say(printable(line, lines=True))
+        complain(printable(line, lines=True))
     if is_json(ctx):
         out_json({"error": {"type": type(error).__name__, "message": error.message, "hint": hint, **place}})
 

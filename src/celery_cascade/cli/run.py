@@ -18,7 +18,7 @@ from celery_cascade.cli.file_set import file_set, only_file, source_named
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.going_on import Request, go_on
 from celery_cascade.cli.here import run_here
-from celery_cascade.cli.options import json_option, timeout_option
+from celery_cascade.cli.options import WATCHED, json_option, timeout_option
 from celery_cascade.cli.resume_option import OPTION, Resume, RunVerb
 from celery_cascade.cli.starting_options import starting_options
 from celery_cascade.cli.watching import leave, watch_to_the_end
@@ -43,7 +43,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=RunVerb, example=_EXAMPLE)
+@click.command(cls=RunVerb, example=_EXAMPLE, exits={**WATCHED, 0: "it has completed; with --detach: it has begun"})
 @click.argument("files", metavar="FILE...", nargs=-1, shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")

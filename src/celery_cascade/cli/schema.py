@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from celery_cascade.cli.options import Verb, json_option
-from celery_cascade.cli.words import out
+from celery_cascade.cli.words import out_value
 
 _EXAMPLE = ("cascade schema > cascade.schema.json",)
 
@@ -23,4 +21,4 @@ def schema(as_json: bool) -> None:
     """
     from celery_cascade.definition.format_schema import format_schema
 
-    out(json.dumps(format_schema(), ensure_ascii=False, indent=2))
+    out_value(format_schema())

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import click
 
+from celery_cascade.cli.manner import in_ascii
 from celery_cascade.cli.words import colour_of, out, painted
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table to stdout. Cells are text without line ends (`printable`)."""
+    rows = [[in_ascii(cell) for cell in row] for row in rows]
     if not (sys.stdout.isatty() and colour_of(sys.stdout) is None and _rich(headings, rows)):
         for line in plain_table(headings, rows):
             out(line)

@@ -12,7 +12,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import INVALID
 from celery_cascade.cli.options import Verb, json_option
 from celery_cascade.cli.reports import Report, check, files_of
-from celery_cascade.cli.words import counted, is_json, out, out_json, printable, say
+from celery_cascade.cli.words import complain, counted, is_json, out, out_json, printable, say
 
 _EXAMPLE = (
     "cascade validate order.yaml refund.yaml",
@@ -20,7 +20,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits={0: "all can be run", 6: "a file cannot be run"})
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completing.cascade_files)
 @click.option("--strict", is_flag=True, help="Count warnings as errors: exit 6.")
 @json_option
@@ -28,7 +28,7 @@ def validate(files: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Check cascade files: what is wrong and where, and what probably does not mean what it looks like.
 
     FILE may be a pattern such as '**/*.yaml', or - for stdin. Needs no app; with one it also says which tasks are
-    not registered or do not take the arguments that a step gives. Nothing is started. Exit 6 if a file cannot be run.
+    not registered or do not take the arguments that a step gives. Nothing is started.
     """
     caller = Caller.here()
     tasks, limit = _known(caller)
@@ -64,10 +64,11 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _tell(report: Report, *, quiet: bool) -> None:
     for kind, findings in (("Error", report.errors), ("Warning", report.warnings)):
         for finding in findings:
-            say(f"{kind}: {printable(finding.message)}")
+            tell = say if kind == "Warning" and not report.strict else complain
+            tell(f"{kind}: {printable(finding.message)}")
             for lines in (finding.excerpt, finding.hint):
                 if lines:
-                    say(printable(lines, lines=True))
+                    tell(printable(lines, lines=True))
     if report.valid and not quiet:
         what = f"cascade {printable(report.cascade_id or '')} with {counted(report.steps, 'step')}"
         out(f"{printable(report.file)}: ok, {what}")

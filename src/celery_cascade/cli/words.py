@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from celery_cascade.cli.manner import in_ascii, manner
 
 _JSON = "celery_cascade.json"
 _COLOURS = {
@@ -26,21 +28,41 @@ _COLOURS = {
 PREVIEW = 60
 
 
-def out(text: str) -> None:
-    """Data, to stdout."""
-    click.echo(text, color=colour_of(sys.stdout))
+def out(text: str, *, theirs: bool = False) -> None:
+    """Data, to stdout.
+
+    Args:
+        theirs: the text is the user's own, so `--ascii` changes nothing in it.
+    """
+    click.echo(text if theirs else in_ascii(text), color=colour_of(sys.stdout))
 
 
 def say(text: str = "") -> None:
-    """Words for a person, to stderr."""
-    click.echo(text, err=True, color=colour_of(sys.stderr))
+    """Words for a person, to stderr; not with `--quiet`."""
+    if not manner().quiet:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Words about what is wrong, to stderr, however quiet we are to be."""
+    click.echo(in_ascii(text), err=True, color=colour_of(sys.stderr))
+
+
+def write_over(text: str) -> None:
+    """Words on a terminal's stderr that the next ones replace."""
+    click.echo(f"\r\x1b[K{in_ascii(text)}", err=True, nl=False)
 
 
 def out_json(data: Mapping[str, Any]) -> None:
     """An object of the `cascade/1` shape, to stdout."""
     from celery_cascade.sessions.view import SCHEMA
 
-    click.echo(json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=2))
+    out_value({"schema": SCHEMA, **data})
+
+
+def out_value(value: Any) -> None:
+    """A value as JSON, to stdout; with `--ascii` other characters are escaped, so that it stays the same value."""
+    click.echo(json.dumps(value, ensure_ascii=manner().ascii, indent=2))
 
 
 def want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -106,11 +128,12 @@ def took(seconds: float) -> str:
 
 
 def local(moment: datetime | str | None, *, date: bool = True) -> str:
-    """A moment in the local time zone (R149); JSON has it in UTC."""
+    """A moment in the local time zone (R149), with `--utc` in UTC with a Z; JSON has it in UTC."""
     if moment is None:
         return "-"
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+    form = "%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S"
+    return at.astimezone(UTC).strftime(f"{form}Z") if manner().utc else at.astimezone().strftime(form)
 
 
 def counted(count: int, noun: str) -> str:

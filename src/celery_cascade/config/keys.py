@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from celery_cascade.config.about import PREFIX, About
 from celery_cascade.config.values import read_value
 from celery_cascade.errors import ConfigError
-from celery_cascade.words import nearest
+from celery_cascade.words import nearest, words
 
 #: What else of the environment is ours.
-OTHER_VARIABLES = ("CELERY_CASCADE_DEBUG", "CELERY_CASCADE_WORKER")
+OTHER_VARIABLES = words(
+    "CELERY_CASCADE_DEBUG CELERY_CASCADE_WORKER CELERY_CASCADE_QUIET CELERY_CASCADE_UTC CELERY_CASCADE_ASCII"
+)
 
 #: How other systems call what is a setting here.
 _OTHER_WORDS = {

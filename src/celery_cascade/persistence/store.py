@@ -16,6 +16,7 @@ from celery_cascade.persistence import (
     fork,
     head,
     leftovers,
+    lineage,
     listing,
     liveness,
     mappings,
@@ -31,6 +32,7 @@ from celery_cascade.persistence import (
     start,
     topics,
     unknown,
+    versions,
     views,
     wake,
     waking,
@@ -394,6 +396,10 @@ class Store:
         """One session, whole; SessionNotFound."""
         return views.session_row(self.database, session_id)
 
+    def brief(self, session_id: str) -> Row | None:
+        """One session without its payloads; None if it is not there."""
+        return views.brief_row(self.database, session_id)
+
     def head(self, session_id: str) -> Row:
         """The moving head; SessionNotFound."""
         return views.head_row(self.database, session_id)
@@ -425,6 +431,22 @@ class Store:
     def definition(self, digest: str) -> Row:
         """A stored definition."""
         return views.definition_of(self.database, digest)
+
+    def definition_beginning(self, prefix: str) -> list[str]:
+        """The digests of the stored definitions that begin so; a few of them."""
+        return versions.digests(self.database, prefix)
+
+    def versions(self, cascade_id: str) -> list[Row]:
+        """The distinct definitions of a cascade, the newest first."""
+        return versions.versions(self.database, cascade_id)
+
+    def cascade_ids(self) -> list[str]:
+        """The cascades that the store has definitions of."""
+        return versions.cascade_ids(self.database)
+
+    def lineage(self, session_id: str) -> list[Row]:
+        """A session, what it was forked from, and so on up to the first."""
+        return lineage.lineage(self.database, session_id)
 
     def steps(self, session_id: str) -> list[Row]:
         """The step rows of a session."""

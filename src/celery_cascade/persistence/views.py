@@ -70,6 +70,17 @@ def session_row(db: Database, session_id: str) -> Row:
     return row
 
 
+_BRIEF = (
+    select(*SESSION_COLUMNS, *HEAD_COLUMNS).select_from(_JOINED).where(sessions.c.session_id == bindparam("b_session"))
+)
+
+
+def brief_row(db: Database, session_id: str) -> Row | None:
+    """One session as a list has it, without inputs and outputs; None if it is not there."""
+    with db.read() as conn:
+        return conn.execute(_BRIEF, {"b_session": session_id}).mappings().one_or_none()
+
+
 def head_row(db: Database, session_id: str) -> Row:
     """The moving head alone. Raises SessionNotFound."""
     with db.read() as conn:

@@ -8,11 +8,9 @@ from typing import Any
 
 from celery import states
 
-from celery_cascade.crash_points import CrashPoint, reached
 from celery_cascade.definition.cascade import Source
 from celery_cascade.errors import (
     NotResumable,
-    SessionConflict,
     SessionFailed,
     SessionTimeout,
     StoreError,
@@ -27,21 +25,22 @@ from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.answers import NOTHING, answer_from, waiting
 from celery_cascade.sessions.branching import Change
+from celery_cascade.sessions.comparing import compare_sessions
 from celery_cascade.sessions.context import Context
 from celery_cascade.sessions.context import history as context_history
 from celery_cascade.sessions.deleting import delete
 from celery_cascade.sessions.forking import ForkOptions, ForkPlan, fork, plan_fork, rerun
+from celery_cascade.sessions.halting import halt_one
 from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.history.ready import first_seen
-from celery_cascade.sessions.ids import check_seconds
+from celery_cascade.sessions.ids import check_seconds, look_up_id
 from celery_cascade.sessions.replaying import plan_and_remarks, read_history, stored_cascade
 from celery_cascade.sessions.resuming import check_action, resume_one
 from celery_cascade.sessions.starting import Target
 from celery_cascade.states import FINAL_SESSION, Halt, SessionStatus, SuspendReason, waits_its_turn
 from celery_cascade.tasks.problems import type_of
 from celery_cascade.tasks.runtime import Runtime
-from celery_cascade.tasks.settling import settle
 from celery_cascade.tasks.sharing import history_of
 from celery_cascade.words import listed
 
@@ -279,6 +278,13 @@ class Session:
         """
         return stored_cascade(self._runtime, self.id)
 
+    def diff(
+        self, other: Session | str, *, only: Sequence[str] | str | None = None, redact: bool = True
+    ) -> dict[str, Any]:
+        """How it and another session differ; see `Cascades.diff`."""
+        beside = other if isinstance(other, Session) else Session(self._runtime, look_up_id(self._runtime.store, other))
+        return compare_sessions(self._runtime, self, beside, only=only, redact=redact)
+
     # -- waiting
     def ready(self) -> bool:
         """Whether it has ended."""
@@ -425,18 +431,7 @@ class Session:
         return self._halt(Halt.SUSPENDED, SuspendReason.OPERATOR.value, action)
 
     def _halt(self, halt: Halt, reason: str | None, action: Action) -> SessionStatus:
-        check_action(action)
-        found = self._runtime.store.halt(self.id, halt, reason, action)
-        reached(CrashPoint.HALTED)
-        possible = {SessionStatus.ACTIVE}
-        if halt is Halt.CANCELLED:
-            possible |= {SessionStatus.SUSPENDED, SessionStatus.FAILED}
-        if found not in possible:
-            raise SessionConflict(
-                f"session {self.id} is {found.value}; it cannot be {halt.value} any more",
-                hint=f"Look: cascade show {self.id}",
-            )
-        return settle(self._runtime, self.id) or self.status
+        return halt_one(self._runtime, self.id, halt, reason, action)
 
     def resume(
         self,
