@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -51,6 +52,21 @@ def test_the_example_works(world: World, line: str) -> None:
     assert result.exit_code in scene.code, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
+
+
+def scenes_of(page: str) -> list[list[str]]:
+    """Of each console block of a page the command lines."""
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [[line.removeprefix("$ ") for line in block.splitlines()] for block in blocks]
+
+
+@pytest.mark.parametrize("lines", scenes_of("sessions.md"), ids=lambda lines: lines[0].split()[4])
+def test_the_scenes_of_the_guide_work(world: World, lines: list[str]) -> None:
+    """R59, R98, R100, R132: docs/sessions.md, a block at a time."""
+    with a_worker(world):
+        for line in lines:
+            result = world.example(line)
+            assert result.exit_code == 0, (line, result.output)
 
 
 def test_the_world_has_the_sessions_that_it_says(world: World) -> None:
