@@ -116,7 +116,7 @@ def test_the_sandbox_that_is_kept_holds_what_the_tasks_printed(
     away: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    result = away.run("crashtest", "order.yaml", "-i", "n=1", "--points", "body", "--in-body", "0", "--keep", "-q")
+    result = away.run("crashtest", "order.yaml", "-i", "n=1", "--points", "body", "--in-body", "0", "--keep")
     kept = re.search(r"^The sandbox is kept: (.*)$", result.stderr, re.MULTILINE)
     assert kept, result.stderr
     assert (Path(kept[1]) / "run-0001" / "printed.txt").is_file()

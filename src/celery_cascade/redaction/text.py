@@ -18,7 +18,8 @@ _ENDS = {
 }
 _BRACKET = re.compile(r"[\[\](){}]")
 _WORD = re.compile(r"""(?:(?:Bearer|Basic|Token|Digest)\s+)?[^\s,;&"'\[\](){}]+""", re.IGNORECASE)
-_NOTHING = ("None", "null", "True", "true", "False", "false")
+#: What is no secret: the last three stand in words of database drivers and in URLs that are shown.
+_NOTHING = ("None", "null", "True", "true", "False", "false", "YES", "NO", "***")
 
 
 def redacted_words(text: str, keys: Keys) -> str:
@@ -37,7 +38,11 @@ def redacted_words(text: str, keys: Keys) -> str:
 
 def without_logins(text: str) -> str:
     """A text without the passwords of URLs."""
-    return _LOGIN.sub(rf"\1:{HIDDEN}@", text) if "://" in text else text
+    return _LOGIN.sub(_without_login, text) if "://" in text else text
+
+
+def _without_login(found: re.Match[str]) -> str:
+    return found[0] if found[2] in _NOTHING else f"{found[1]}:{HIDDEN}@"
 
 
 def _end_of_value(text: str, begin: int) -> int:
