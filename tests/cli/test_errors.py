@@ -62,37 +62,6 @@ def test_every_example_is_a_call_that_the_verb_takes(args: tuple[str, ...], line
     command.make_context(args[0], words)
 
 
-def test_the_examples_of_what_is_seen_and_done_work_as_they_stand(make_project: Any) -> None:
-    """R150: in a project that has what they name."""
-    project = make_project(task_always_eager=True)
-    (project.folder / "order.yaml").write_text(
-        "cascade: order\ninputs: {order_id: integer, email: {type: string, default: ''}}\n"
-        'steps:\n  - {id: a, task: shop.echo, with: {value: "{{ inputs.order_id }}"}}\n'
-    )
-    (project.folder / "refund.yaml").write_text("cascade: refund\nsteps:\n  - {id: a, task: shop.echo}\n")
-    started = project.ended("broken.yaml")
-    ran = 0
-    for args, line in examples():
-        if args[0] not in ("run", "resume", "watch", "ls", "show", "definition", "validate", "prune", "doctor"):
-            continue
-        meant = in_doubt(project) if {"--done", "--again"} & set(args) else started
-        given = [meant if word == "3f2a91" else word for word in args]
-        result = project.run(*given)
-        assert result.exit_code in (0, 1 if "@last-failed" in given else 0), (line, result.output)
-        ran += 1
-    assert ran >= 12
-
-
-def in_doubt(project: Any) -> str:
-    """A session whose step `charge` waits for an answer."""
-    (project.folder / "doubt.yaml").write_text("cascade: doubt\nsteps:\n  - {id: charge, task: shop.echo}\n")
-    project.runtime.app.conf.task_always_eager = False
-    session_id: str = project.run("run", "doubt.yaml", "--detach").stdout.strip()
-    project.lose(session_id, "charge")
-    project.runtime.app.conf.task_always_eager = True
-    return session_id
-
-
 def test_help_names_every_verb_and_exit_code() -> None:
     result = CliRunner().invoke(cascade, ["--help"])
     assert all(f"  {verb} " in result.stdout for verb in VERBS)
@@ -104,11 +73,11 @@ def test_help_names_every_verb_and_exit_code() -> None:
 )
 def test_every_verb_that_needs_an_app_says_how_to_name_it(project: Project, path: tuple[str, ...]) -> None:
     """Celery itself would take an app called "default" and say nothing."""
-    arguments = {"run": ["order.yaml"], "crashtest": ["order.yaml"], "migrate": []}
-    one = ("show", "watch", "resume", "cancel", "definition", "rm", "keep")
-    needs = arguments.get(path[0], ["x"] if path[0] in one else [])
-    if path == ("migrate",):
+    if path in (("migrate",), ("threads",)):
         return
+    arguments = {"run": ["order.yaml"], "crashtest": ["order.yaml"], "diff": ["x", "y"], "save": ["x", "y"]}
+    without = ("ls", "prune", "doctor", "migrate")
+    needs = arguments.get(path[-1], [] if path[0] in without or path == ("threads", "ls") else ["x"])
     result = project.run(*path, *needs, app=False)
     assert result.exit_code == 2
     assert "celery -A your_module cascade" in result.stderr
