@@ -82,8 +82,8 @@ def _run_fail_resume_suspend(kit: Kit, heard: Heard) -> None:
     other.suspend()
     assert [name for name, _, _ in heard] == ["session_started", "session_suspended"]
     assert (heard[1][1]["reason"], heard[1][2]["status"]) == ("operator", "suspended")
-    kit.cascades.prune(older_than=timedelta(0))
-    assert (heard[-1][0], heard[-1][1]["deleted"]) == ("sessions_pruned", 0)
+    report = kit.cascades.prune(older_than=timedelta(0))
+    assert (heard[-1][0], heard[-1][1]["deleted"]) == ("sessions_pruned", report.deleted)
 
 
 def test_a_step_that_was_taken_away_is_told(kit: Kit, heard: list[Any]) -> None:

@@ -384,7 +384,7 @@ def test_a_turn_that_was_not_begun_is_begun_by_the_next_look(
     resume_all(other.runtime)
     other.deliver()
     assert [one.result(timeout=5) for one in (second, third)] == [2, 3]
-    assert other.ran == ["answer/1"] * 2
+    assert [step for step in other.ran if step.startswith("answer/")] == ["answer/1"] * 2  # others' sessions aside
 
 
 def test_a_start_whose_predecessor_ends_in_that_moment_does_not_wait_for_a_sweep(

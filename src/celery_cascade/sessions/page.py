@@ -79,7 +79,7 @@ class Page:
 
     @lazy
     def summaries(self) -> list[dict[str, Any]]:
-        """The sessions as JSON-ready data, as in `cascade ls --json`.
+        """The sessions as JSON-ready data, as in `ls --json`.
 
         `topic` is what each is about: its input `topic`, else its name, else its cascade. `is_zombie`: it is active
         and nobody is alive to run it.
