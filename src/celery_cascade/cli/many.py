@@ -146,5 +146,5 @@ def only_for_one(**options: Any) -> None:
     for name, value in options.items():
         if value:
             raise UsageError(
-                f"--{name.replace('_', '-')} is about one session", hint="Give the id of one: see cascade ls"
+                f"--{name.replace('_', '-')} is about one session", hint="Give the id of one; see them with: cascade ls"
             )
