@@ -15,6 +15,8 @@ from celery_cascade.words import shown
 #: Whose a thread is, where nobody says.
 DEFAULT_RESOURCE = "default"
 
+#: Whose conversation something is hangs on these.
+_TELL_APART = frozenset({"thread_id", "resource_id"})
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,36}")
 
 
@@ -60,6 +62,10 @@ def check_text(value: Any, name: str, longest: int) -> None:
         raise UsageError(f"{name} is {shown(value)}; it must be text of 1 to {longest:,} characters")
     if not storable(value):
         raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
+    if name in _TELL_APART and value.endswith(" "):
+        raise UsageError(
+            f"{name} is {shown(value)}; with a blank at its end MySQL and MariaDB take it for the one without"
+        )
 
 
 def check_names(**names: Any) -> None:
