@@ -122,3 +122,68 @@ def test_an_error_that_is_raised_hides_it(project: Project, spilled: str) -> Non
     """R145: it may end in a log."""
     with pytest.raises(Exception, match=r"no entry with \[redacted\] for ann"):
         project.cascades.session(spilled).result(timeout=0)
+
+
+CONSTANT = """\
+cascade: constant
+inputs: {api_key: string}
+steps:
+  - {id: boom, task: shop.fail, with: {message: "no entry"}}
+  - {id: later, task: shop.echo, with: {value: {password: the canary of 7Qx9, n: 1}}}
+"""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "replay @last --at 1 --json",
+        "definition @last",
+        "definition @last --json",
+        "run constant.yaml --resume --local",
+        "diff first @last",
+        "diff first @last --json",
+    ],
+)
+def test_a_secret_of_the_file_is_shown_in_no_verb(project: Project, verb: str) -> None:
+    """R145: what a definition says under a secret key, several words long; --raw alone is byte for byte."""
+    file = project.folder / "constant.yaml"
+    file.write_text(CONSTANT)
+    project.ended("constant.yaml", "-i", "api_key=k", "--session", "first")
+    file.write_text(CONSTANT.replace("the canary", "another canary"))
+    project.ended("constant.yaml", "-i", "api_key=k")
+    file.write_text(CONSTANT.replace("the canary", "a third canary"))
+    said = project.run(*verb.split())
+    assert "[redacted]" in said.stdout + said.stderr
+    assert "7Qx9" not in said.stdout + said.stderr
+    assert "another canary of 7Qx9" in project.run("definition", "@last", "--raw").stdout
+
+
+@pytest.mark.parametrize(
+    "new", ["inputs: {api_key: integer}", "inputs: {api_key: {enum: [a, b]}}", "inputs: {api_key: {maxLength: 3}}"]
+)
+@pytest.mark.parametrize("secret", [CANARY, CANARY * 20, "abc!"])
+def test_an_input_that_does_not_fit_is_not_told(project: Project, new: str, secret: str) -> None:
+    """R145: neither by a start nor by a fork with what is stored."""
+    file = project.folder / "give.yaml"
+    file.write_text(GIVE)
+    project.ended("give.yaml", "-i", f"api_key={secret}")
+    file.write_text(GIVE.replace("inputs: {api_key: string}", new))
+    for verb in ("fork @last --at say --use-current-definition", f"run give.yaml -i api_key={secret}"):
+        refused = project.run(*verb.split())
+        assert refused.exit_code == 6
+        assert "input 'api_key' must" in refused.stderr
+        assert secret[:20] not in refused.stdout + refused.stderr
+
+
+def test_a_template_that_fails_does_not_tell_it(project: Project) -> None:
+    """R145: also where the message shows only the beginning of a long one."""
+    file = project.folder / "give.yaml"
+    for secret in (CANARY, CANARY * 20):
+        file.write_text(GIVE)
+        project.ended("give.yaml", "-i", f"api_key={secret}")
+        file.write_text(GIVE.replace("inputs.api_key }}", "inputs.api_key | int }}"))
+        for verb in ("fork @last --at echo --use-current-definition", f"run give.yaml -i api_key={secret}"):
+            refused = project.run(*verb.split())
+            assert refused.exit_code == 6
+            assert "is not a number" in refused.stderr
+            assert CANARY not in refused.stdout + refused.stderr

@@ -12,6 +12,7 @@ from celery_cascade.cli.words import is_json, out, out_json, printable, say
 from celery_cascade.definition.inline import yaml_of
 from celery_cascade.definition.source import DEFAULT_MAX_BYTES
 from celery_cascade.errors import DefinitionNotFound, UsageError
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.versions import definition_beginning
 
@@ -30,7 +31,7 @@ def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -
     """Print the definition that a session runs, as it was when it started.
 
     The file may have changed since; the session keeps to this. With --raw its bytes come out as they were read:
-    comments, line ends and all. `versions` lists those of a cascade.
+    comments, line ends, secrets and all. `versions` lists those of a cascade.
     """
     if (session is None) == (sha is None):
         raise UsageError("give the ID of a session, or --sha", hint="See how it is called: cascade definition --help")
@@ -43,7 +44,8 @@ def definition(session: str | None, sha: str | None, raw: bool, as_json: bool) -
     if raw:
         click.echo(source.body, nl=False)  # bytes go out as they are
         return
-    text = source.body.decode("utf-8", "replace")
+    hiding = hiding_of(runtime, *(() if found is None else (found.id,)), sources=(source,))
+    text = hiding.values(source.body.decode("utf-8", "replace"))
     if is_json(click.get_current_context()):
         told = {"sha256": source.digest, "format": source.format, "config_path": source.path, "definition": text}
         out_json({"session_id": None if found is None else found.id, **told})

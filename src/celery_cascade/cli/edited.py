@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -17,7 +17,7 @@ _WIDEST = 200
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def difference(stored: bytes, now: bytes, name: str) -> list[str]:
+def difference(stored: bytes, now: bytes, name: str, hide: Callable[[str], str] = str) -> list[str]:
     """A unified diff of the definition that a session has and its file as it is, cut to a sensible length."""
     one, other = _lines(stored), _lines(now)
     if max(len(one), len(other)) > MOST_COMPARED:
@@ -25,7 +25,7 @@ def difference(stored: bytes, now: bytes, name: str) -> list[str]:
     lines = list(difflib.unified_diff(one, other, f"{name} then", f"{name} now", lineterm="", n=2))
     if not lines:
         return ["They differ only in line ends or in what no text shows."]
-    shown = [_painted(line) for line in lines[:MOST_LINES]]
+    shown = [_painted(hide(line)) for line in lines[:MOST_LINES]]
     more = len(lines) - len(shown)
     return [*shown, f"… and {counted(more, 'line')} more"] if more else shown
 
@@ -41,7 +41,7 @@ def _painted(line: str) -> str:
     return click.style(short, fg=colour) if colour else short
 
 
-def edited(session_id: str, name: str, stored: bytes, now: bytes) -> Iterator[str]:
-    """That a file has changed, and how."""
+def edited(session_id: str, name: str, stored: bytes, now: bytes, hide: Callable[[str], str] = str) -> Iterator[str]:
+    """That a file has changed, and how; `hide` takes the secrets out of a line."""
     yield f"{printable(name)} has changed since session {session_id} was started:"
-    yield from (f"    {line}" for line in difference(stored, now, name))
+    yield from (f"    {line}" for line in difference(stored, now, name, hide))

@@ -29,6 +29,7 @@ from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionCo
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.checkpoints import checkpoints_in
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.ids import new_session_id
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
@@ -128,7 +129,8 @@ def _file_now(runtime: Runtime, asked: Request, row: Row) -> Source | None:
 
 def _tell_edit(runtime: Runtime, row: Row, asked: Request, now: Source) -> None:
     stored = bytes(runtime.store.definition(row["definition_digest"])["body"])
-    for line in edited(row["session_id"], asked.files.root, stored, now.body):
+    hide = hiding_of(runtime, row["session_id"], sources=(now,)).text
+    for line in edited(row["session_id"], asked.files.root, stored, now.body, hide):
         say(line)
     if not asked.use_current:
         say("It goes on with the definition that it was started with.")

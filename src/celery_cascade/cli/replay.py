@@ -16,6 +16,7 @@ from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.replaying import banner, fitted, line, state_lines, waits
 from celery_cascade.cli.words import is_json, out, out_json, say
+from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
@@ -76,7 +77,8 @@ def _json(session: Session, history: History, version: int | None) -> None:
     if version is None:
         out_json({"session_id": session.id, "versions": history.timeline(), **history.remarks})
     else:
-        out_json({"session": history.at(version), "cascade": session.stored_cascade()["cascade"]})
+        cascade = hiding_of(Caller.here().runtime, session.id).values(session.stored_cascade()["cascade"])
+        out_json({"session": history.at(version), "cascade": cascade})
 
 
 def _print(lines: Sequence[str]) -> None:

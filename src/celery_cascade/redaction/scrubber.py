@@ -16,6 +16,8 @@ _OURS = re.compile(
     r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)?|active|suspended|completed|failed|cancelled|expired|pending|queued|running"
     r"|waiting|succeeded|skipped"
 )
+#: Messages show that much of a long text.
+_CUT = 59
 _NAME = re.compile(r"[a-z_]{1,30}")
 
 
@@ -62,7 +64,8 @@ def _is_number(value: Any) -> bool:
 
 def _written(secret: str) -> set[str]:
     inside = (repr(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
-    return {secret, *(text[1:-1] for text in inside)}
+    cut = {secret[:_CUT]} if len(secret) > _CUT else set()
+    return {secret, *cut, *(text[1:-1] for text in inside)}
 
 
 def _form(text: str) -> str:

@@ -17,6 +17,7 @@ from celery_cascade.persistence import codec
 from celery_cascade.persistence.origin import Origin
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.fork_context import context_of_fork
+from celery_cascade.sessions.hiding import hiding_in_errors
 from celery_cascade.sessions.ids import look_up_id
 from celery_cascade.sessions.starting import Target, check_tasks, read_target
 from celery_cascade.states import FINAL_STEP, StepStatus
@@ -240,7 +241,7 @@ def _inputs(runtime: Runtime, row: Row, plan: Plan, change: Change, source: Sour
     before, declared = _decoded(row), plan.cascade.inputs
     if not same and declared is not None:  # another definition need not know all of the origin's
         before = {name: value for name, value in before.items() if name in declared}
-    checked = check_inputs(plan.cascade, {**before, **given})
+    checked = check_inputs(plan.cascade, {**before, **given}, runtime.secret_keys)
     return codec.encode_limited(checked, what="inputs", limit=runtime.config.max_payload_bytes)
 
 
@@ -258,5 +259,7 @@ def _rendered(
     outputs = LazyOutputs(runtime.store, origin, branch_reads(plan, kept))
     found = branch(plan, Facts(session_id=new_id, inputs=inputs, outputs=outputs), kept)
     for failed in found.fail:
-        raise failed.error
+        given = codec.encode(dict(inputs), what="inputs")
+        with hiding_in_errors(runtime, given, *runtime.store.payloads(origin)):
+            raise failed.error
     return found

@@ -7,10 +7,15 @@ Whatever shows something of a session to people goes through one of these: `hidi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from celery_cascade.definition.cascade import Source
+from celery_cascade.definition.plan import Plan
+from celery_cascade.errors import CascadeError
 from celery_cascade.redaction import Keys, Scrubber, redacted, redacted_words, secrets_in
+from celery_cascade.redaction.data import SHORTEST_TEXT
 from celery_cascade.tasks.runtime import Runtime
 
 
@@ -20,11 +25,13 @@ class Hiding:
     Args:
         keys: the secret ones.
         texts: JSON texts in which secrets may stand.
+        plans: whose constants may be secrets.
     """
 
-    def __init__(self, keys: Keys, texts: Iterable[str] = ()) -> None:
+    def __init__(self, keys: Keys, texts: Iterable[str] = (), plans: Iterable[Plan] = ()) -> None:
         self._keys = keys
-        self._scrubber = Scrubber({secret for text in texts for secret in _secrets(text, keys)})
+        found = {secret for text in texts for secret in _secrets(text, keys)}
+        self._scrubber = Scrubber(found.union(*(_constants(plan, keys) for plan in plans)))
 
     def data(self, value: Any) -> Any:
         """JSON-ready data, of which nothing is changed but copied."""
@@ -32,7 +39,11 @@ class Hiding:
 
     def text(self, text: str) -> str:
         """Words for people: a message, a traceback."""
-        return self._scrubber.text(redacted_words(text, self._keys)) if self._keys else text
+        return redacted_words(self._scrubber.text(text), self._keys) if self._keys else text
+
+    def values(self, value: Any) -> Any:
+        """Data or a text without the secrets that are known; a definition's own words stay, whatever their key."""
+        return self._scrubber.data(value)
 
     def _errors(self, value: Any) -> Any:
         """The messages of errors are words, which may say `password=…`."""
@@ -44,17 +55,43 @@ class Hiding:
         return [self._errors(part) for part in value] if isinstance(value, list) else value
 
 
-def hiding_of(runtime: Runtime, *session_ids: str) -> Hiding:
-    """The hiding of one session, or of several that are shown together."""
+def hiding_of(runtime: Runtime, *session_ids: str, sources: Iterable[Source] = ()) -> Hiding:
+    """The hiding of one session, or of several that are shown together, and of definitions beside them."""
     keys = runtime.secret_keys
     if not keys:
         return Hiding(keys)
-    return Hiding(keys, (text for one in session_ids for text in runtime.store.payloads(one)))
+    plans = []
+    for one in session_ids:
+        with suppress(CascadeError):  # no definition that could be read has no constants, either
+            plans.append(runtime.facts(one).plan)
+    for source in sources:
+        with suppress(CascadeError):
+            plans.append(runtime.plan_of(source))
+    return Hiding(keys, (text for one in session_ids for text in runtime.store.payloads(one)), plans)
+
+
+@contextmanager
+def hiding_in_errors(runtime: Runtime, *texts: str) -> Iterator[None]:
+    """What is raised in here shows none of the secrets in these JSON texts."""
+    try:
+        yield
+    except CascadeError as error:
+        error.message = Hiding(runtime.secret_keys, texts).text(error.message)
+        error.args = (error.message,)
+        raise
 
 
 def by_keys(runtime: Runtime) -> Hiding:
     """For lists: by keys alone, no payload is read for it."""
     return Hiding(runtime.secret_keys)
+
+
+def _constants(plan: Plan, keys: Keys) -> set[str]:
+    """What a definition itself says under secret keys; of one over several lines each line. Templates are no secrets."""
+    defaults = {name: schema["default"] for name, schema in (plan.cascade.inputs or {}).items() if "default" in schema}
+    found = secrets_in([*(step.arguments for step in plan.steps.values()), defaults, plan.cascade.output], keys)
+    found = {text for text in found if "{{" not in text}
+    return found | {line.strip() for text in found for line in text.splitlines() if len(line.strip()) >= SHORTEST_TEXT}
 
 
 def _secrets(text: str, keys: Keys) -> set[str]:

@@ -63,9 +63,7 @@ def check_text(value: Any, name: str, longest: int) -> None:
     if not storable(value):
         raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
     if name in _TELL_APART and value.endswith(" "):
-        raise UsageError(
-            f"{name} is {shown(value)}; with a blank at its end MySQL and MariaDB take it for the one without"
-        )
+        raise UsageError(f"{name} is {shown(value)}; with a blank at its end it is the same to MySQL as without")
 
 
 def check_names(**names: Any) -> None:

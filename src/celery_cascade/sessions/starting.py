@@ -28,6 +28,7 @@ from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key, is_path
 from celery_cascade.sessions.expiry import check_life, check_moment
+from celery_cascade.sessions.hiding import hiding_in_errors
 from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
 from celery_cascade.sessions.in_thread import in_its_thread, waits_for_its_turn
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
@@ -109,12 +110,13 @@ def begin(
         source = read_target(runtime, target)
     plan = runtime.plan_of(source)
     check_tasks(runtime, plan, source)
-    given = check_inputs(plan.cascade, {} if inputs is None else inputs)
+    given = check_inputs(plan.cascade, {} if inputs is None else inputs, runtime.secret_keys)
     input_text = codec.encode_limited(given, what="inputs", limit=runtime.config.max_payload_bytes)
     facts = SessionFacts(session_id=session_id, plan=plan, inputs=codec.decode(input_text), digest=source.digest)
     decision = advance(plan, Facts(session_id=session_id, inputs=facts.inputs), Started())
     for failed in decision.fail:
-        raise failed.error
+        with hiding_in_errors(runtime, input_text):
+            raise failed.error
     return Beginning(source=source, cascade=plan.cascade, facts=facts, decision=decision, input_text=input_text)
 
 
