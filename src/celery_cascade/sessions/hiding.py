@@ -87,7 +87,7 @@ def by_keys(runtime: Runtime) -> Hiding:
 
 
 def _constants(plan: Plan, keys: Keys) -> set[str]:
-    """What a definition itself says under secret keys; of one over several lines each line. Templates are no secrets."""
+    """What a definition itself says under secret keys; each line of it, too. Templates are none."""
     defaults = {name: schema["default"] for name, schema in (plan.cascade.inputs or {}).items() if "default" in schema}
     found = secrets_in([*(step.arguments for step in plan.steps.values()), defaults, plan.cascade.output], keys)
     found = {text for text in found if "{{" not in text}
