@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
+CASCADE = (sys.executable, "-m", "celery", "-A", "shop", "cascade")
 SECONDS = 60.0  # the longest that anything here may take
 
 
@@ -48,11 +49,11 @@ def killed_and_resumed(story: Story) -> str:
     title("The worker is killed in the middle, and the last session of the file is found again without its id")
     with story.worker() as worker:
         session = story.cascade("run", "order.yaml", "-i", "amount=4", "--detach").strip()
-        wait_for(story.folder / "packing")
+        wait_until((story.folder / "packing").exists, "nothing was packed")
         os.killpg(worker.pid, signal.SIGKILL)
-    (story.folder / "go").touch()
-    with story.worker():
-        output = story.cascade("run", "order.yaml", "--resume")
+    with story.worker(), story.beside("run", "order.yaml", "--resume") as resumed:
+        (story.folder / "go").touch()
+        output = resumed()
     expect(json.loads(output) == 44, output)
     expect(story.done(session) == ["price", "pack", "pack", "compute"], "a finished step ran twice")
     expect(story.json("ls")["count"] == 1, "a second session was made")
@@ -96,7 +97,7 @@ def replay_at(story: Story, session: str, version: int) -> int:
 def compared(story: Story, first: str, other: str, again: str) -> None:
     title("Side by side")
     story.cascade("diff", first, other, exit_code=1)
-    story.cascade("diff", first, again)
+    story.cascade("diff", first, again, "--only", "definition,inputs,outputs")
     story.cascade("tree", first)
 
 
@@ -122,6 +123,28 @@ class Story:
         expect(done.returncode == exit_code, f"it ended with {done.returncode}")
         return done.stdout
 
+    @contextmanager
+    def beside(self, *arguments: str) -> Iterator[Callable[[], str]]:
+        """Run a command that watches; inside it has begun to. What is given waits for its end, and gives its data."""
+        print(f"\n$ celery -A shop cascade {' '.join(arguments)}", flush=True)
+        words = self.folder / "words"
+        with words.open("w") as file:
+            process = subprocess.Popen(
+                [*CASCADE, *arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=file, text=True
+            )
+        wait_until(lambda: "Found previous session" in words.read_text(), "the session was not found")
+
+        def ended() -> str:
+            output, _ = process.communicate(timeout=SECONDS)
+            print(words.read_text() + output, end="", flush=True)
+            expect(process.returncode == 0, f"it ended with {process.returncode}")
+            return output
+
+        try:
+            yield ended
+        finally:
+            process.kill()
+
     def json(self, *arguments: str) -> dict:
         """The data of a command, which is not shown."""
         done = self._run(*arguments, "--json")
@@ -129,7 +152,7 @@ class Story:
         return json.loads(done.stdout)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "celery", "-A", "shop", "cascade", *arguments]
+        command = [*CASCADE, *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=SECONDS, check=False)
 
     def done(self, session: str) -> list[str]:
@@ -149,10 +172,10 @@ class Story:
             process.wait(SECONDS)
 
 
-def wait_for(path: Path) -> None:
+def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
     give_up = time.monotonic() + SECONDS
-    while not path.exists():
-        expect(time.monotonic() < give_up, f"{path.name} did not come")
+    while not holds():
+        expect(time.monotonic() < give_up, otherwise)
         time.sleep(0.02)
 
 
