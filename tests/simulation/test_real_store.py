@@ -24,7 +24,7 @@ from simulation.shrink import Shrinker
 from simulation.world import play
 
 HISTORIES = 500
-WITHIN = 200  #: seeds in which a broken engine must show
+WITHIN = 600  #: seeds in which a broken engine must show
 
 Patch = pytest.MonkeyPatch
 
