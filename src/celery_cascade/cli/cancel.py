@@ -8,7 +8,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant
 from celery_cascade.cli.options import ACTED, Verb, actor, json_option
-from celery_cascade.cli.words import is_json, out, out_json, say
+from celery_cascade.cli.words import out_session, say
 from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
@@ -45,7 +45,4 @@ def cancel(
         say(f"Session {found.id} is cancelled.")
     else:
         say(f"Session {found.id} is being cancelled: the step that runs ends first.")
-    if is_json(click.get_current_context()):
-        out_json({"session": found.to_dict()})
-    else:
-        out(found.id)
+    out_session(found)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -13,11 +13,6 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Duration, status_option
 from celery_cascade.errors import SessionNotFound
-
-if TYPE_CHECKING:
-    from celery_cascade.persistence.finding import SessionFilter
-    from celery_cascade.persistence.rows import Row
-    from celery_cascade.persistence.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,11 +85,3 @@ def _session(text: str) -> str:
         if text.startswith("@"):
             raise
         return text
-
-
-def pages(store: Store, wanted: SessionFilter, size: int = 500) -> Iterator[Row]:
-    """Every session that a filter finds, newest first, read page by page: for verbs that act on all of them.
-
-    Acting on them meanwhile is fine, deleting included: what was read is not read again, and nothing is left out.
-    """
-    return store.all_sessions(wanted, size)

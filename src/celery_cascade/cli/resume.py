@@ -18,7 +18,7 @@ from celery_cascade.cli.many import act_on_many, ids_argument, many_options, mea
 from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, timeout_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.watching import watch_to_the_end
-from celery_cascade.cli.words import counted, is_json, out, out_json, say
+from celery_cascade.cli.words import counted, out_session, say
 from celery_cascade.errors import UsageError
 from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.persistence.head import Action
@@ -113,10 +113,7 @@ def resume(
         say(f"Session {found.id} is active already; there was nothing to resume.")
     if watch:
         watch_to_the_end(caller, found, timeout, since)
-    if is_json(click.get_current_context()):
-        out_json({"session": found.to_dict()})
-    else:
-        out(found.id)
+    out_session(found)
     lack = lack_of(runtime, runtime.facts(found.id).plan, workers(runtime))
     if queued and lack is not None:
         for line in no_worker(caller, found.id, lack):

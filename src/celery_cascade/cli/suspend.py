@@ -9,7 +9,7 @@ from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant
 from celery_cascade.cli.options import ACTED, Verb, actor, json_option
 from celery_cascade.cli.problems import as_called
-from celery_cascade.cli.words import is_json, out, out_json, say
+from celery_cascade.cli.words import out_session, say
 from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
@@ -46,7 +46,4 @@ def suspend(
     else:
         say(f"Session {found.id} is being suspended: the step that runs ends first.")
     say(as_called(f"Let it go on with: cascade resume {found.id}"))
-    if is_json(click.get_current_context()):
-        out_json({"session": found.to_dict()})
-    else:
-        out(found.id)
+    out_session(found)

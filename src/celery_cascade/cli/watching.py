@@ -6,22 +6,17 @@ import signal
 import threading
 from datetime import timedelta
 
-import click
-
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ending import conclude, detached
 from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.living import lack_of, workers
-from celery_cascade.cli.words import is_json, out, out_json, say
+from celery_cascade.cli.words import out_session, say
 from celery_cascade.sessions.session import Session
 
 
 def leave(caller: Caller, session: Session) -> None:
     """`--detach`: the id is all there is on stdout."""
-    if is_json(click.get_current_context()):
-        out_json({"session": session.to_dict()})
-    else:
-        out(session.id)
+    out_session(session)
     runtime = caller.runtime
     lack = lack_of(runtime, runtime.facts(session.id).plan, workers(runtime))
     if lack is not None:

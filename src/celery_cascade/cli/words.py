@@ -65,6 +65,14 @@ def out_value(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=manner().ascii, indent=2))
 
 
+def out_session(session: Any) -> None:
+    """A session that a verb has acted on: all of it for `--json`, else its id."""
+    if is_json(click.get_current_context()):
+        out_json({"session": session.to_dict()})
+    else:
+        out(session.id)
+
+
 def want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
     """Callback of `--json`: errors, too, are then told as JSON."""
     ctx.meta[_JSON] = value
