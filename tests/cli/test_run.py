@@ -161,7 +161,9 @@ def test_an_id_of_ones_own_goes_on_while_unfinished_and_is_a_conflict_afterwards
     assert project.run("run", "order.yaml", "-i", "n=1", "--session", "mine-1", "--local").exit_code == 0
     again = project.run("run", "order.yaml", "-i", "n=1", "--session", "mine-1", "--local")
     assert again.exit_code == 4
-    assert all(project.run(*command).exit_code == 0 for command in commands_in(again.stderr))
+    look, anew, branch = commands_in(again.stderr)
+    assert [project.run(*command).exit_code for command in (look, [*anew, "--detach"], branch)] == [0, 0, 0]
+    assert anew == ["rerun", "mine-1"]
 
 
 def test_name_and_tags_are_kept(project: Project) -> None:

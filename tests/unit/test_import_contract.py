@@ -127,8 +127,8 @@ def test_package_of_an_extra_is_imported_by_us(extra):
     assert declared(extra) - declared() - imported(modules()) == set()
 
 
-# Run by name: `python -m build`, which in turn runs hatchling; pytest's `-n`.
-RUN_NOT_IMPORTED = {"build", "hatchling", "import-linter", "pytest-xdist"}
+# Run by name: `python -m build`, which in turn runs hatchling; pytest's `-n` and its `timeout` in pyproject.toml.
+RUN_NOT_IMPORTED = {"build", "hatchling", "import-linter", "pytest-timeout", "pytest-xdist"}
 
 
 @pytest.mark.parametrize("name", sorted(declared("test") - declared() - RUN_NOT_IMPORTED))
