@@ -110,6 +110,26 @@ def test_a_rerun_runs_what_is_stored_although_the_file_is_gone(project: Project)
     assert f"Rerun of  {origin}" in project.run("show", "again-1").stdout
 
 
+def test_a_fork_and_a_rerun_run_in_this_terminal_without_a_worker(project: Project) -> None:
+    """R132, R22, D8: `--local` is for every verb that sets a session going, and as durable."""
+    origin = project.ended()
+
+    forked = project.run("fork", origin, "--at", "two", "-i", "n=5", "--local", "--session", "here-1")
+    anew = project.run("rerun", origin, "--local")
+
+    assert (forked.exit_code, json.loads(forked.stdout)["sum"]) == (0, 12)
+    assert "It keeps 1 finished step" in forked.stderr
+    assert "two succeeded" in forked.stderr
+    assert "one succeeded" not in forked.stderr
+    assert (anew.exit_code, json.loads(anew.stdout)["sum"]) == (0, 12)
+    assert "one succeeded" in anew.stderr
+    for verb in (["fork", origin, "--at", "two"], ["rerun", origin]):
+        refused = project.run(*verb, "--local", "--detach")
+        assert refused.exit_code == 2
+        assert "--local runs here until the end" in refused.stderr
+    assert project.json("ls")["count"] == 3
+
+
 def test_an_eager_app_follows_a_fork_to_its_end(make_project: Callable[..., Project]) -> None:
     project = make_project(task_always_eager=True)
     origin = project.ended()

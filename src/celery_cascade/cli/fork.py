@@ -11,8 +11,9 @@ from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.file_set import source_named
 from celery_cascade.cli.given import inputs_of, pairs_of
+from celery_cascade.cli.here import as_its_worker, check_here, is_here, run_here
 from celery_cascade.cli.ids import session_id
-from celery_cascade.cli.options import Verb, actor, id_argument, json_option, timeout_option
+from celery_cascade.cli.options import BEGUN, Verb, actor, id_argument, json_option, local_option, timeout_option
 from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import counted, is_json, out, out_json, printable, say
 from celery_cascade.definition.cascade import Cascade, Source
@@ -21,6 +22,7 @@ from celery_cascade.errors import UsageError
 from celery_cascade.sessions.branching import current_definition
 from celery_cascade.sessions.forking import ForkPlan
 from celery_cascade.sessions.hiding import Hiding, hiding_of
+from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.session import Session
 
 _EXAMPLE = (
@@ -29,7 +31,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=Verb, example=_EXAMPLE)
+@click.command(cls=Verb, example=_EXAMPLE, exits=BEGUN)
 @id_argument
 @click.option("--at", metavar="STEP", help="This step runs again, and all that depends on it.")
 @click.option("--from-failure", is_flag=True, help="What failed runs again, and all that depends on it.")
@@ -49,6 +51,7 @@ _EXAMPLE = (
 @click.option("--reason", help="Why; kept with the new session.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be kept and what would run.")
 @click.option("--watch/--detach", default=True, help="Follow it and print its output (default), or return at once.")
+@local_option
 @timeout_option
 @json_option
 def fork(
@@ -69,6 +72,7 @@ def fork(
     reason: str | None,
     dry_run: bool,
     watch: bool,
+    local: bool,
     timeout: timedelta | None,
     as_json: bool,
 ) -> None:
@@ -78,6 +82,7 @@ def fork(
     Without --at and --from-failure it takes over all that has ended well, and runs the rest. The session itself stays
     as it is: it may still run, and the two never see each other again.
     """
+    check_here(local, watch, timeout)
     if current and definition is not None:
         raise UsageError("--definition and --use-current-definition are different definitions")
     caller = Caller.here()
@@ -95,24 +100,33 @@ def fork(
     if dry_run:
         _planned(origin.plan_fork(**change), hiding_of(caller.runtime, origin.id))
         return
-    made = origin.fork(
-        **change,
-        conversation=not no_conversation,
-        session_id=new_id,
-        name=name,
-        tags=list(tags) or None,
-        thread_id=thread,
-        resource_id=resource,
-        actor=actor(),
-        reason=reason,
-    )
-    say(f"Session {made.id}")
-    kept = made.to_dict()["progress"]["done"]
-    say(f"It keeps {counted(kept, 'finished step')} of session {origin.id}.")
+    new_id = new_session_id() if new_id is None else check_session_id(new_id)
+    about: dict[str, Any] = {
+        "conversation": not no_conversation,
+        "session_id": new_id,
+        "name": name,
+        "tags": list(tags) or None,
+        "thread_id": thread,
+        "resource_id": resource,
+        "actor": actor(),
+        "reason": reason,
+    }
+    if is_here(caller.runtime, local):
+        with as_its_worker(caller.runtime, new_id):
+            _tell(origin, origin.fork(**change, **about))
+            run_here(caller.runtime, new_id, since=1)
+    made = origin.fork(**change, **about)
+    _tell(origin, made)
     if watch:
         watch_to_the_end(caller, made, timeout, since=1)
     else:
         leave(caller, made)
+
+
+def _tell(origin: Session, made: Session) -> None:
+    say(f"Session {made.id}")
+    kept = made.to_dict()["progress"]["done"]
+    say(f"It keeps {counted(kept, 'finished step')} of session {origin.id}.")
 
 
 def _cascade(origin: Session, given: Source | None) -> Cascade:

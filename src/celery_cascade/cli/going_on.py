@@ -14,7 +14,7 @@ from celery_cascade.cli.edited import edited
 from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.file_set import FileSet
 from celery_cascade.cli.given import inputs_of
-from celery_cascade.cli.here import run_here
+from celery_cascade.cli.here import as_its_worker, is_here, run_here
 from celery_cascade.cli.living import living
 from celery_cascade.cli.options import actor
 from celery_cascade.cli.previous import check_durable, command, previous
@@ -35,9 +35,7 @@ from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.view import plain, summary
 from celery_cascade.states import SessionStatus
-from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
-from celery_cascade.tasks.publish import driving
 from celery_cascade.tasks.runtime import Runtime
 
 
@@ -149,8 +147,8 @@ def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
         )
     new_id = new_session_id()
     about: dict[str, Any] = {"definition": now, "session_id": new_id, "actor": actor()}
-    if _here(runtime, asked):
-        with driving(new_id), local_worker(runtime):
+    if is_here(runtime, asked.local):
+        with as_its_worker(runtime, new_id):
             _tell_fork(origin, origin.fork(**about))
             run_here(runtime, new_id, since=1)
     forked = origin.fork(**about)
@@ -164,15 +162,11 @@ def _tell_fork(origin: Session, forked: Session) -> None:
     say(f"It has the file as it is now and keeps {counted(kept, 'finished step')} of session {origin.id}.")
 
 
-def _here(runtime: Runtime, asked: Request) -> bool:
-    return asked.local or bool(runtime.app.conf.task_always_eager)
-
-
 def _resume(caller: Caller, asked: Request, row: Row) -> None:
     """Attach to one that runs; set the others going from their last checkpoint."""
     runtime, session_id = caller.runtime, row["session_id"]
     found = Session(runtime, session_id)
-    here = _here(runtime, asked)
+    here = is_here(runtime, asked.local)
     if row["status"] == SessionStatus.ACTIVE:
         told: Mapping[str, Any] = summary(row, runtime.store.now())["progress"]
         say(f"Session {session_id} is active: {told['done']} of {told['total']} steps are done.")
@@ -184,7 +178,7 @@ def _resume(caller: Caller, asked: Request, row: Row) -> None:
         say(line)
     finished, action = not_repeated(runtime, session_id), Action(action="resume", actor=actor())
     if here:
-        with driving(session_id), local_worker(runtime):
+        with as_its_worker(runtime, session_id):
             resume_one(runtime, session_id, action)
             _tell(session_id, checkpoints, finished)
             run_here(runtime, session_id, since=row["version"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -14,14 +17,34 @@ from celery_cascade.cli.exits import INTERRUPTED
 from celery_cascade.cli.follow import Follower, followed
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.words import say
-from celery_cascade.errors import CascadeError
+from celery_cascade.errors import CascadeError, UsageError
 from celery_cascade.sessions.session import Session
 from celery_cascade.states import SessionStatus
 from celery_cascade.tasks.driver import drive
+from celery_cascade.tasks.local_worker import local_worker
+from celery_cascade.tasks.publish import driving
 from celery_cascade.tasks.runtime import Runtime
 
 #: What asks a run in this process to stop, and how people call it.
 _STOPPING = {int(signal.SIGINT): "Ctrl+C", int(signal.SIGTERM): "SIGTERM"}
+
+
+def check_here(local: bool, watch: bool, timeout: timedelta | None) -> None:
+    """UsageError for `--local` with what is about a session that runs elsewhere."""
+    if local and (not watch or timeout is not None):
+        raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
+
+
+def is_here(runtime: Runtime, local: bool) -> bool:
+    """Whether this process is to run it: asked to, or nobody else would (`task_always_eager`)."""
+    return local or bool(runtime.app.conf.task_always_eager)
+
+
+@contextmanager
+def as_its_worker(runtime: Runtime, session_id: str) -> Iterator[None]:
+    """Be its worker from the first row on: if this process dies, others know whose the steps were."""
+    with driving(session_id), local_worker(runtime):
+        yield
 
 
 def run_here(runtime: Runtime, session_id: str, *, since: int = 0) -> NoReturn:

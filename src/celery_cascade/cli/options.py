@@ -23,6 +23,8 @@ WATCHED = {
     124: "--timeout has passed; the session goes on",
     130: "Ctrl+C; the session goes on",
 }
+#: What those of a verb that begins one and follows it say.
+BEGUN = {**WATCHED, 0: "it has completed; with --detach: it has begun"}
 #: What those of a verb that acts on sessions say.
 ACTED = {0: "it was done", 4: "it was refused, as things are; of several at least one was"}
 
@@ -123,6 +125,13 @@ def timeout_option(function: F) -> F:
     """`--timeout`."""
     return click.option(
         "--timeout", type=Duration(), metavar="TIME", help="Watch no longer than this (30s, 5m); then exit 124."
+    )(function)
+
+
+def local_option(function: F) -> F:
+    """`--local`."""
+    return click.option(
+        "--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable."
     )(function)
 
 

@@ -12,21 +12,18 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.filters import filter_options
 from celery_cascade.cli.follow import no_worker
-from celery_cascade.cli.here import run_here
+from celery_cascade.cli.here import as_its_worker, check_here, is_here, run_here
 from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant, only_for_one
-from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, timeout_option
+from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, local_option, timeout_option
 from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.watching import watch_to_the_end
 from celery_cascade.cli.words import counted, out_session, say
-from celery_cascade.errors import UsageError
 from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.persistence.head import Action
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
-from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
-from celery_cascade.tasks.publish import driving
 
 _EXAMPLE = (
     "celery -A proj cascade resume @last-failed --watch",
@@ -51,7 +48,7 @@ _EXITS = {
 @click.option("--skip", is_flag=True, help="Go on without the step that waits; it ends as skipped.")
 @click.option("--reason", help="Why; kept with the session.")
 @click.option("--watch/--detach", default=False, help="Follow it to its end, or return at once (default).")
-@click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
+@local_option
 @timeout_option
 @many_options
 @json_option
@@ -84,8 +81,7 @@ def resume(
     """
     step = wanted.step if sessions else None
     answer = answer_of(done, again, skip, step)
-    if local and timeout is not None:
-        raise UsageError("--local runs here until the end: it cannot be had together with --timeout")
+    check_here(local, True, timeout)
     which = meant(sessions, replace(wanted, step=None) if sessions else wanted)
     if not isinstance(which, list) or len(which) > 1 or dry_run:
         only_for_one(
@@ -97,8 +93,8 @@ def resume(
     found = Session(runtime, which[0])
     since, finished = found.version, not_repeated(runtime, found.id)
     action = Action(action="resume", actor=actor(), reason=reason)
-    if local or runtime.app.conf.task_always_eager:
-        with driving(found.id), local_worker(runtime):
+    if is_here(runtime, local):
+        with as_its_worker(runtime, found.id):
             resume_one(runtime, found.id, action, answer)
             say(f"Session {found.id}")
             say_not_repeated(finished)

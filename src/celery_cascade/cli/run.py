@@ -17,8 +17,8 @@ from celery_cascade.cli.ending import conclude_plain, say_not_repeated
 from celery_cascade.cli.file_set import file_set, only_file, source_named
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.going_on import Request, go_on
-from celery_cascade.cli.here import run_here
-from celery_cascade.cli.options import WATCHED, json_option, timeout_option
+from celery_cascade.cli.here import as_its_worker, check_here, is_here, run_here
+from celery_cascade.cli.options import BEGUN, json_option, local_option, timeout_option
 from celery_cascade.cli.resume_option import OPTION, Resume, RunVerb
 from celery_cascade.cli.starting_options import starting_options
 from celery_cascade.cli.watching import leave, watch_to_the_end
@@ -30,9 +30,7 @@ from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.plain import start_plain
 from celery_cascade.sessions.starting import StartOptions, start
 from celery_cascade.tasks.degraded import store_usable
-from celery_cascade.tasks.local_worker import local_worker
 from celery_cascade.tasks.not_repeated import not_repeated
-from celery_cascade.tasks.publish import driving
 from celery_cascade.tasks.runtime import Runtime
 
 _EXAMPLE = (
@@ -43,7 +41,7 @@ _EXAMPLE = (
 )
 
 
-@click.command(cls=RunVerb, example=_EXAMPLE, exits={**WATCHED, 0: "it has completed; with --detach: it has begun"})
+@click.command(cls=RunVerb, example=_EXAMPLE, exits=BEGUN)
 @click.argument("files", metavar="FILE...", nargs=-1, shell_complete=completing.cascades)
 @click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="An input; JSON where it is some.")
 @click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs as a JSON object; - reads stdin.")
@@ -63,7 +61,7 @@ _EXAMPLE = (
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word of yours; may be given several times.")
 @starting_options
 @click.option("--watch/--detach", default=True, help="Follow it and print its output (default), or return at once.")
-@click.option("--local", is_flag=True, help="Run it in this terminal: no worker, no broker, just as durable.")
+@local_option
 @timeout_option
 @json_option
 def run(
@@ -91,8 +89,7 @@ def run(
     was started with; if it runs, it is watched. If there is none that could go on, a new one is started. A word after
     --resume that is a file, or ends in .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
     """
-    if local and (not watch or timeout is not None):
-        raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
+    check_here(local, watch, timeout)
     _check_options(resume, use_current_definition, session_id, name, tags, more)
     caller = Caller.here()
     cascades = caller.cascades
@@ -117,7 +114,7 @@ def run(
     options = StartOptions(session_id=session_id, name=name, tags=tags, trigger="cli", files=chosen.paths, **more)
     if not store_usable(cascades.runtime):
         conclude_plain(start_plain(cascades.runtime, source, inputs, options, here=local))
-    if local or cascades.app.conf.task_always_eager:
+    if is_here(cascades.runtime, local):
         _run_here(cascades.runtime, source, inputs, options)
     done = _done_of(cascades.runtime, session_id)
     session = cascades.start_with(source, inputs, options)
@@ -168,11 +165,10 @@ def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) ->
 
 
 def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:
-    """`--local`. A worker from the first row on: if this process dies, others know whose the steps were."""
     given = options.session_id
     session_id = new_session_id() if given is None else check_session_id(given)
     done = _done_of(runtime, given)
-    with driving(session_id), local_worker(runtime):
+    with as_its_worker(runtime, session_id):
         start(runtime, source, inputs, replace(options, session_id=session_id))
         say(f"Session {session_id}")
         say_not_repeated(done)
