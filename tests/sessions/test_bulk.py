@@ -96,6 +96,13 @@ def test_a_filter_cancels_what_it_finds_with_who_and_why(any_kit: Kit, name: str
         assert (action["action"], action["actor"], action["reason"]) == ("cancel", "ann", "recalled")
 
 
+def test_a_filter_that_there_is_none_of_is_named_with_the_right_word(kit: Kit) -> None:
+    session = kit.start("a")
+    with pytest.raises(errors.UsageError, match=r"'cascde' is no filter; did you mean 'cascade'\?"):
+        kit.cascades.bulk("cancel", cascde="order")
+    assert session.status == "active"
+
+
 def test_a_status_that_is_named_is_what_is_meant(kit: Kit, name: str) -> None:
     failed = fill(kit.store, name, 2, "failed")
     fill(kit.store, name, 2)

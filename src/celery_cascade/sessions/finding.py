@@ -13,7 +13,7 @@ from celery_cascade.sessions.cursor import place_in
 from celery_cascade.sessions.ids import check_text, words_of
 from celery_cascade.sessions.needles import needles
 from celery_cascade.states import STATUS_ALIASES, SessionStatus
-from celery_cascade.words import shown
+from celery_cascade.words import shown, suggestion
 
 Moment = datetime | timedelta
 #: Filters that are one word each, and how long it may be.
@@ -28,6 +28,7 @@ _WORDS = {
     "forked_from": 36,
     "error": 10_000,
 }
+_FILTERS = ("status", "tag", "since", "until", "inputs", *_WORDS)
 
 
 def session_filter(
@@ -44,9 +45,13 @@ def session_filter(
     """The filter that is meant; see `Cascades.sessions`.
 
     Raises:
-        UsageError: a value cannot be what it is given for.
+        UsageError: there is no such filter, or a value cannot be what it is given for.
     """
     for name, value in words.items():
+        if name not in _WORDS:
+            raise UsageError(
+                f"{name!r} is no filter{suggestion(name, _FILTERS)}", hint=f"One of: {', '.join(_FILTERS)}"
+            )
         check_text(value, name, _WORDS[name])
     tags = words_of(tag, "tag") or []
     for one in tags:
