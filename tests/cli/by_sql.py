@@ -131,7 +131,11 @@ def session(connection, session_id):
     for written in order:
         shown += [one_step(step, written) for step in of_step[written["id"]]] or [not_there_yet(written)]
     lost = {(row["step"], row["attempt"]): row["finished_at"] for row in rows(connection, ATTEMPTS, session_id)}
-    total, early = row["total_steps"], row["status"] in ("failed", "cancelled", "expired")
+    total = row["total_steps"]
+    early = row["status"] in ("failed", "cancelled", "expired") or row["halt"] == "failed"
+    reason, turn = row["status_reason"], row["status_reason"] == "signal" and row["started_at"] is None
+    if row["halt"] and reason not in ("in_doubt", "poisoned"):
+        reason = f"{row['halt']} requested" + (f": {reason}" if reason not in (None, "operator") else "")
     done = (row["current_step"] or 0) if early else total - row["open_steps"]
     passed = row["expires_at"] is not None and iso(row["expires_at"]) <= iso(datetime.now(UTC))
     ended = sorted(steps, key=lambda step: step["version"])
@@ -145,12 +149,12 @@ def session(connection, session_id):
         "cascade_id": row["cascade_id"],
         "name": row["name"],
         "status": row["status"],
-        "reason": row["status_reason"] or (f"{row['halt']} requested" if row["halt"] else None),
+        "reason": reason,
         "mode": row["mode"],
         "current_phase": row["current_phase"],
         "current_step": row["current_step"],
         "progress": {"done": done, "total": total, "percent": round(100 * done / total) if total else 100},
-        "can_resume": not passed and row["status"] in ("suspended", "failed"),
+        "can_resume": not passed and not turn and row["status"] in ("suspended", "failed"),
         "kept": bool(row["pinned"]),
         "version": row["version"],
         "thread_id": row["thread_id"],

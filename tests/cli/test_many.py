@@ -12,6 +12,7 @@ import pytest
 
 from celery_cascade.cli import many
 from celery_cascade.cli.progress import Progress
+from celery_cascade.persistence.rows import StepKey
 from cli.kit import Project, commands_in
 
 
@@ -100,6 +101,7 @@ def test_at_a_terminal_it_asks(project: Project, monkeypatch: pytest.MonkeyPatch
         no = project.run("cancel", "--cascade", "order", input="n\n")
         assert "Cancel 2 sessions (2 active)?" in no.stderr
         assert (no.exit_code, "nothing was cancelled" in no.stderr) == (2, True)
+        assert "--dry-run" in no.stderr, "the next thing to do, and not the help of everything"
         assert project.run("cancel", "--cascade", "order", input="y\n").exit_code == 0
 
 
@@ -194,3 +196,19 @@ def test_progress_is_told_each_second_on_a_terminal_and_seldom_in_a_pipe(
     progress.end()
     assert "312 of 10,000 cancelled" in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K" if terminal else "cancelled\n")
+
+
+def test_what_was_asked_for_is_told_while_a_step_still_runs(project: Project) -> None:
+    """R129: `operator` alone would not say what is to come; a reason does not hide it."""
+    session_id = project.started()
+    assert project.runtime.store.claim(StepKey(session_id, "one"), attempt=1, token="t", worker="w", runner="r")
+    assert project.run("suspend", session_id, "--reason", "lunch").exit_code == 0
+    assert project.json("show", session_id)["session"]["reason"] == "suspended requested"
+    assert "active, suspended requested" in project.run("ls").stdout
+    back = project.run("resume", session_id)
+    assert back.exit_code == 0
+    assert f"Session {session_id} goes on" in back.stderr
+    assert "nothing to resume" not in back.stderr
+    assert project.json("show", session_id)["session"]["reason"] != "suspended requested"
+    assert project.run("cancel", session_id, "--reason", "recalled").exit_code == 0
+    assert project.json("show", session_id)["session"]["reason"] == "cancelled requested: recalled"

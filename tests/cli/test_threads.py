@@ -99,11 +99,30 @@ def test_run_in_a_thread_that_runs_is_a_conflict_or_waits(project: Project) -> N
     shown = project.json("show", second)["session"]
     assert (shown["status"], shown["reason"], shown["continues"]) == ("suspended", "signal", first)
     words = project.run("show", second).stdout
+    assert shown["can_resume"] is False, "a resume is refused as long as its turn has not come"
     assert f"for its turn in the thread, after session {first}" in words
+    assert not commands_in(words)
     assert "support-7 of ann" in words
     assert project.run("cancel", first).exit_code == 0
     assert project.json("show", second)["session"]["status"] == "active"
     assert f"Continues {first}" in project.run("show", second).stdout
+
+
+def test_one_that_waits_names_the_session_that_a_worker_is_missing_for(project: Project) -> None:
+    """R150: the command that is told runs the first in the line, since a resume of the others is refused."""
+    first = in_thread(project)
+    for _ in range(2):
+        result = project.run("run", "order.yaml", "-i", "n=1", "--detach", *ANN, "--queue")
+        assert f"for the end of session {first}" in result.stderr
+        assert ["resume", first, "--local"] in commands_in(result.stderr)
+    assert project.run("resume", first, "--local").exit_code == 0
+
+
+def test_one_that_waits_would_not_be_resumed_with_others(project: Project) -> None:
+    first, second = in_thread(project), in_thread(project, "--queue")
+    found = project.json("resume", "--thread", "support-7", "--dry-run", code=4)
+    assert (found["done"], list(found["refused"])) == ([], [second])
+    assert f"waits for session {first}" in found["refused"][second]
 
 
 def test_a_watched_run_waits_for_its_turn_and_then_for_its_end(project: Project) -> None:

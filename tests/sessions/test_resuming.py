@@ -193,6 +193,7 @@ def test_a_failure_beside_a_running_branch_lets_it_end(kit: Kit) -> None:
     assert claimed is not None
     kit.receive(messages["bad"])
     assert (session.status, session.to_dict()["reason"]) == ("active", "failed requested")
+    assert session.to_dict()["progress"]["done"] == 0, "what failed is not done"
     kit.recover()  # its worker is gone: what it ran is parked, not queued
     assert session.status == "failed"
     kit.fix.add("fixed")

@@ -101,7 +101,7 @@ def _confirm(operation: Operation, total: int, by_status: dict[str, int]) -> Non
         )
     question = f"{operation.name.capitalize()} {counted(total, 'session')}{_parts(by_status)}?"
     if not click.confirm(question, err=True):
-        raise UsageError(f"nothing was {operation.past}")
+        raise UsageError(f"nothing was {operation.past}", hint="See which they are with --dry-run")
 
 
 def _parts(by_status: dict[str, int]) -> str:

@@ -23,6 +23,7 @@ from celery_cascade.persistence.finding import SessionFilter
 from celery_cascade.persistence.head import Action
 from celery_cascade.sessions.resuming import resume_one
 from celery_cascade.sessions.session import Session
+from celery_cascade.states import Halt
 from celery_cascade.tasks.not_repeated import not_repeated
 
 _EXAMPLE = (
@@ -99,12 +100,15 @@ def resume(
             say(f"Session {found.id}")
             say_not_repeated(finished)
             run_here(runtime, found.id, since=since)
+    to_be_suspended = runtime.store.head(found.id)["halt"] == Halt.SUSPENDED
     queued = resume_one(runtime, found.id, action, answer)
     if answer is not None and not queued:
         _said(found)
     elif queued:
         say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")
         say_not_repeated(finished)
+    elif to_be_suspended:
+        say(f"Session {found.id} goes on: it is not suspended any more when the step that runs has ended.")
     else:
         say(f"Session {found.id} is active already; there was nothing to resume.")
     if watch:

@@ -73,4 +73,4 @@ def _confirm(count: int) -> None:
     except click.Abort:
         raise UsageError("nobody is there to confirm this", hint="Say it on the command line: --yes") from None
     if not sure:
-        raise UsageError("nothing was deleted")
+        raise UsageError("nothing was deleted", hint="See which they are with --dry-run")

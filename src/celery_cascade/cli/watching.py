@@ -11,6 +11,7 @@ from celery_cascade.cli.ending import conclude, detached
 from celery_cascade.cli.follow import Follower, no_worker
 from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.words import out_session, say
+from celery_cascade.sessions.in_thread import goes_before
 from celery_cascade.sessions.session import Session
 
 
@@ -18,9 +19,12 @@ def leave(caller: Caller, session: Session) -> None:
     """`--detach`: the id is all there is on stdout."""
     out_session(session)
     runtime = caller.runtime
-    lack = lack_of(runtime, runtime.facts(session.id).plan, workers(runtime))
+    first = goes_before(runtime, session.id)
+    if first is not None:
+        say(f"It waits for its turn in the thread: for the end of session {first}")
+    lack = lack_of(runtime, runtime.facts(first or session.id).plan, workers(runtime))
     if lack is not None:
-        for line in no_worker(caller, session.id, lack):
+        for line in no_worker(caller, first or session.id, lack):
             say(line)
 
 

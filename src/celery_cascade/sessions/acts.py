@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from celery_cascade.errors import NotResumable
+from celery_cascade.errors import NotResumable, SessionConflict
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions import view
 from celery_cascade.sessions.deleting import delete, whole_tree
 from celery_cascade.sessions.halting import halt_one, refuse_halt
 from celery_cascade.sessions.resuming import resume_one
-from celery_cascade.states import Halt, SessionStatus, SuspendReason
+from celery_cascade.states import Halt, SessionStatus, SuspendReason, waits_its_turn
 from celery_cascade.tasks.runtime import Runtime
 
 Act = Callable[[Runtime, Row, Action], Sequence[str]]
@@ -58,6 +58,8 @@ def _resume(runtime: Runtime, row: Row, action: Action) -> Sequence[str]:
 
 
 def _could_resume(runtime: Runtime, row: Row, action: Action) -> Sequence[str]:
+    if waits_its_turn(row["status"], row["status_reason"], row["started_at"]):
+        raise SessionConflict(f"session {row['session_id']} waits for session {row['continues']} of its thread")
     if row["status"] != SessionStatus.ACTIVE and not view.can_resume(row, runtime.store.now()):
         raise NotResumable(f"session {row['session_id']} is {row['status']}; there is nothing to resume")
     if row["status_reason"] == SuspendReason.IN_DOUBT:

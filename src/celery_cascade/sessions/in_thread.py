@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from celery_cascade.errors import CascadeError, UsageError
+from celery_cascade.errors import CascadeError, SessionNotFound, UsageError
 from celery_cascade.sessions.ids import DEFAULT_RESOURCE
 from celery_cascade.states import waits_its_turn
 from celery_cascade.tasks.runtime import Runtime
@@ -58,3 +58,15 @@ def waits_for_its_turn(runtime: Runtime, session_id: str) -> bool:
         return True
     logger.info("Resuming session: %s (%s goes on in session %s)", row["continues"], thread, session_id)
     return False
+
+
+def goes_before(runtime: Runtime, session_id: str) -> str | None:
+    """The session that has to end first if this one waits for its turn: the one of its thread that has begun."""
+    row, found = runtime.store.session(session_id), None
+    while waits_its_turn(row["status"], row["status_reason"], row["started_at"]) and row["continues"] is not None:
+        try:
+            row = runtime.store.session(row["continues"])
+        except SessionNotFound:  # deleted meanwhile
+            return found
+        found = row["session_id"]
+    return found

@@ -13,7 +13,7 @@ from celery_cascade.errors import StoreError
 from celery_cascade.persistence.doubts import ANSWERED
 from celery_cascade.persistence.rows import NO_ITEM, Row
 from celery_cascade.sessions.checkpoints import checkpoints_in
-from celery_cascade.states import FINAL_STEP, SessionStatus, StepStatus
+from celery_cascade.states import FINAL_STEP, Halt, SessionStatus, StepStatus, SuspendReason, waits_its_turn
 
 logger = logging.getLogger("celery_cascade")
 
@@ -51,20 +51,33 @@ def can_resume(row: Row, now: datetime) -> bool:
     """Whether `resume` would set the session going again."""
     if row["expires_at"] is not None and row["expires_at"] <= now:
         return False
+    if waits_its_turn(row["status"], row["status_reason"], row["started_at"]):
+        return False  # it begins by itself; until then a resume is refused
     return row["status"] in (SessionStatus.SUSPENDED, SessionStatus.FAILED)
+
+
+def reason_of(row: Row) -> str | None:
+    """Why it stands where it stands; of one that is on its way to an end, which, whoever asked for it."""
+    halt, why = row["halt"], row["status_reason"]
+    if halt is None or why in ANSWERED:
+        told: str | None = why
+        return told
+    return f"{halt} requested" + (f": {why}" if why and why != SuspendReason.OPERATOR else "")
 
 
 def summary(row: Row, now: datetime) -> dict[str, Any]:
     """A session without payloads: what lists show."""
     total = row["total_steps"]
-    # A session that ended early has no open steps either: what was cancelled or failed is not done.
-    done = (row["current_step"] or 0) if row["status"] in _ENDED_EARLY else total - row["open_steps"]
+    # A session that ended early has no open steps either: what was cancelled or failed is not done. So it is of one
+    # that is about to fail.
+    early = row["status"] in _ENDED_EARLY or row["halt"] == Halt.FAILED
+    done = (row["current_step"] or 0) if early else total - row["open_steps"]
     return {
         "session_id": row["session_id"],
         "cascade_id": row["cascade_id"],
         "name": row["name"],
         "status": row["status"],
-        "reason": row["status_reason"] or (f"{row['halt']} requested" if row["halt"] else None),
+        "reason": reason_of(row),
         "mode": row["mode"],
         "current_phase": row["current_phase"],
         "current_step": row["current_step"],
