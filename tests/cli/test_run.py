@@ -130,9 +130,20 @@ def test_a_file_that_is_not_there_is_not_found(project: Project) -> None:
     assert result.exit_code == 3
     assert "ordre.yaml: there is no such file\n" in result.stderr
     assert re.search(r"there is: .*order\.yaml", result.stderr)
+    assert commands_in(result.stderr) == [["validate", "order.yaml"]]
     result = project.run("run", "nope", "--local")
     assert result.exit_code == 3
     assert "neither a cascade file nor a registered cascade" in result.stderr
+
+
+def test_only_cascade_files_are_named_beside_one_that_is_not_there(project: Project) -> None:
+    """R150: a log is no cascade file, however alike its name; and who has files is not told to begin with a project."""
+    (project.folder / "order.yml.log").touch()
+    result = project.run("run", "order.yml", "--local")
+    assert "there is: order.yaml\n" in result.stderr
+    assert "init" not in result.stderr
+    far = project.run("run", "zzz.yaml", "--local")
+    assert "there is: broken.yaml, order.yaml, sleepy.yaml\n" in far.stderr
 
 
 def test_an_unregistered_task_is_told_with_the_command_that_lists_them(project: Project) -> None:

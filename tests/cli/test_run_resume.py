@@ -426,6 +426,7 @@ def test_a_file_that_is_gone_does_not_stop_its_session(project: Project, word: l
     nothing = project.run("run", "broken.yaml", "--resume", "--local")
     assert nothing.exit_code == 3, "there is nothing to start a new one from"
     assert "there is no such file" in nothing.stderr
+    assert ["rerun", session_id] in commands_in(nothing.stderr), "what is stored can be run once more"
 
 
 def test_the_current_definition_is_a_fork_at_the_last_checkpoint_in_one_step(project: Project) -> None:

@@ -143,6 +143,9 @@ def test_a_thread_that_is_not_there_cannot_be_forked_nor_one_that_is_be_taken(ta
     resource = f"bob-{talking.queue}"
     with pytest.raises(SessionNotFound, match=r"^Parent session not found\. Cannot fork from non-existent thread\."):
         fork_thread(talking.runtime, "t", resource)
+    with pytest.raises(SessionNotFound) as caught:
+        fork_thread(talking.runtime, "t", "my team")
+    assert caught.value.hint.endswith("cascade threads ls --resource='my team'"), "the list, and not its help"
     talking.start({"id": "hello", "task": "tells"}, thread_id="t", resource_id=resource)
     talking.deliver()
 

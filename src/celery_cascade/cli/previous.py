@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 from celery_cascade.cli.file_set import FileSet
@@ -61,6 +62,8 @@ def previous(runtime: Runtime, files: FileSet, resume: Resume) -> Row | None:
         return None
     if _over(runtime, row):
         say(f"No previous session found for these files that can go on; the last one, {row['session_id']}, has ended.")
+        if not all(os.path.exists(path) for path in files.paths):
+            say(as_called(f"What it ran is stored; run that once more: cascade rerun {row['session_id']}"))
         _tell_older(runtime, files)
         return None
     say(f"Found previous session: {row['session_id']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +14,8 @@ from celery_cascade.definition.inline import yaml_of
 from celery_cascade.errors import DefinitionError, DefinitionNotFound
 
 DEFAULT_MAX_BYTES = 1024 * 1024
+#: How the names of cascade files end.
+_ENDINGS = (".yaml", ".yml", ".json")
 
 
 def read_file(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) -> Source:
@@ -30,9 +33,7 @@ def read_file(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) 
             body = file.read(max_bytes + 1)
             size = max(os.fstat(file.fileno()).st_size, len(body))
     except FileNotFoundError as error:
-        raise DefinitionNotFound(
-            f"{path}: there is no such file", hint=f"{_near(absolute)}\nBegin with a project that runs: cascade init"
-        ) from error
+        raise DefinitionNotFound(f"{path}: there is no such file", hint=_near(os.fspath(path))) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DefinitionError(f"{path}: cannot be read: {reason}") from error
@@ -81,13 +82,18 @@ def from_mapping(
 
 
 def _near(path: str) -> str:
-    """The files beside it whose names are like it, or where it was looked for."""
-    folder, name = os.path.split(path)
+    """The cascade files beside it, those whose names are like it first; or where it was looked for, and how to begin."""
+    beside, name = os.path.split(path)
+    folder = os.path.abspath(beside)
     try:
-        near = difflib.get_close_matches(name, os.listdir(folder), n=3)
+        there = sorted(one for one in os.listdir(folder) if one.lower().endswith(_ENDINGS))
     except OSError:
         return f"There is no folder {folder} that could be read"
-    return f"In {folder} there is: {', '.join(sorted(near))}" if near else f"It was looked for in {folder}"
+    if not there:
+        return f"It was looked for in {folder}\nBegin with a project that runs: cascade init"
+    near = difflib.get_close_matches(name, there, n=3) or there[:3]
+    check = f"cascade validate {shlex.quote(os.path.join(beside, near[0]))}"
+    return f"In {folder} there is: {', '.join(sorted(near))}\nSee whether that can be run: {check}"
 
 
 def _format_of(path: str) -> SourceFormat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def fork_thread(
     if origin is None:
         raise SessionNotFound(
             "Parent session not found. Cannot fork from non-existent thread.",
-            hint=f"There is no {shown(thread_id)} of {shown(resource_id)}\nList them: cascade threads ls --help",
+            hint=f"There is no {shown(thread_id)} of {shown(resource_id)}\nList them: cascade threads ls --resource={shlex.quote(resource_id)}",
         )
     thread = f"fork-{time.time_ns() // 1_000_000}" if new_thread_id is None else new_thread_id
     resource = resource_id if new_resource_id is None else new_resource_id
