@@ -150,6 +150,19 @@ def test_errors_are_words_on_stderr_and_in_json_an_object_on_stdout(project: Pro
     assert commands_in(found["error"]["hint"]) == [["ls"]]
 
 
+@pytest.mark.parametrize("wrong", [("--since", "foo"), ("--casade", "x"), ("--limit", "0")])
+def test_a_command_line_that_cannot_be_read_is_told_in_json_too(project: Project, wrong: tuple[str, ...]) -> None:
+    """R150: errors, too."""
+    for words in ([*wrong, "--json"], ["--json", *wrong]):
+        result = project.run("ls", *words)
+        assert result.exit_code == 2
+        error = json.loads(result.stdout)["error"]
+        assert (error["type"], wrong[0] in error["message"]) == ("UsageError", True)
+        assert error["hint"].endswith("ls --help")
+        assert "Traceback" not in result.stderr
+    assert not project.run("ls", *wrong).stdout
+
+
 def test_the_demo_is_called_with_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import celery_cascade.demo
 

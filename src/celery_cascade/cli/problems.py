@@ -23,8 +23,10 @@ _PLACE = ("file", "line", "column", "excerpt")
 @contextmanager
 def told(ctx: click.Context) -> Iterator[None]:
     """Inside, an error of ours ends the program with its words and its exit code."""
+    in_json = "--json" in ctx.args  # also where what stands before it cannot be read
     try:
-        yield
+        with _click_in_json(in_json):
+            yield
     except CascadeError as error:
         tell(ctx, error)
         raise click.exceptions.Exit(error.exit_code) from error
@@ -33,7 +35,7 @@ def told(ctx: click.Context) -> Iterator[None]:
         tell(ctx, wrong)
         raise click.exceptions.Exit(wrong.exit_code) from error
     except click.NoSuchOption as error:
-        if error.option_name not in ("-A", "--app"):
+        if not _about_the_app(error):
             raise
         wrong_place = UsageError(
             f"{error.option_name} stands before the verb, not after it", hint="Such as: celery -A proj cascade ls"
@@ -43,6 +45,23 @@ def told(ctx: click.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         complain("Interrupted.")
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _click_in_json(asked: bool) -> Iterator[None]:
+    """Inside, a command line that click refuses is told as data, too, if the caller asked for data."""
+    try:
+        yield
+    except click.UsageError as error:
+        if asked and not _about_the_app(error):
+            path = error.ctx.command_path if error.ctx else "cascade"
+            hint = f"See how it is used: {path} --help"
+            out_json({"error": {"type": "UsageError", "message": error.format_message(), "hint": hint}})
+        raise
+
+
+def _about_the_app(error: click.UsageError) -> bool:
+    return isinstance(error, click.NoSuchOption) and error.option_name in ("-A", "--app")
 
 
 def tell(ctx: click.Context, error: CascadeError) -> None:

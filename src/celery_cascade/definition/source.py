@@ -82,7 +82,7 @@ def from_mapping(
 
 
 def _near(path: str) -> str:
-    """The cascade files beside it, those whose names are like it first; or where it was looked for, and how to begin."""
+    """The cascade files beside it, those of like names if there are any; or where it was looked for."""
     beside, name = os.path.split(path)
     folder = os.path.abspath(beside)
     try:
