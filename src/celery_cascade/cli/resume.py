@@ -108,7 +108,7 @@ def resume(
         say(f"Session {found.id} goes on: {counted(queued, 'step')} queued.")
         say_not_repeated(finished)
     elif to_be_suspended:
-        say(f"Session {found.id} goes on: it is not suspended any more when the step that runs has ended.")
+        say(f"Session {found.id} goes on: the suspension that was asked for is taken back.")
     else:
         say(f"Session {found.id} is active already; there was nothing to resume.")
     if watch:

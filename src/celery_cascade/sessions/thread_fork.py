@@ -53,10 +53,10 @@ def fork_thread(
     check_names(thread_id=thread_id, resource_id=resource_id)
     origin = runtime.store.mapping(thread_id, resource_id)
     if origin is None:
-        there = f"cascade threads ls --resource={shlex.quote(resource_id)}"
+        look = f"cascade threads ls --resource={shlex.quote(resource_id)}"
         raise SessionNotFound(
             "Parent session not found. Cannot fork from non-existent thread.",
-            hint=f"There is no {shown(thread_id)} of {shown(resource_id)}\nList them: {there}",
+            hint=f"There is no {shown(thread_id)} of {shown(resource_id)}\nList them: {look}",
         )
     thread = f"fork-{time.time_ns() // 1_000_000}" if new_thread_id is None else new_thread_id
     resource = resource_id if new_resource_id is None else new_resource_id
