@@ -307,7 +307,7 @@ class Cascades:
             tag: with this tag, or with all of these.
             mode: of this mode.
             thread_id, resource_id: of this thread, of this resource.
-            parent, root: children of this session; the whole tree of this session.
+            parent, root: children of this session; it and all that its steps have started, forks not.
             forked_from: forks and reruns of this session.
             since, until: begun at or after, and before this moment: aware, or a timedelta = so long ago.
             inputs: inputs that contain this text by the letter, or the input `key=value`; a mapping: just these inputs.

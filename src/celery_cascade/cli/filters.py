@@ -46,7 +46,7 @@ _OPTIONS: dict[str, tuple[str, str, bool, str]] = {
     "resource_id": ("--resource", "ID", False, "Of this resource."),
     "thread_id": ("--thread", "ID", False, "Of this thread."),
     "parent": ("--parent", "ID", False, "Children of this session."),
-    "root": ("--root", "ID", False, "The whole tree of this session."),
+    "root": ("--root", "ID", False, "It, and all that its steps have started; forks are other trees."),
     "forked_from": ("--fork-of", "ID", False, "Forks and reruns of this session."),
     "since": ("--since", "TIME", False, "Begun then or later: 2026-05-17, 2026-05-17T08:30, or 2h, 7d ago."),
     "until": ("--until", "TIME", False, "Begun before then."),

@@ -39,7 +39,8 @@ def ls(wanted: SessionFilter, limit: int, cursor: str | None, as_json: bool) -> 
     """List sessions, newest first. Everything that is asked for must hold.
 
     A session that nobody runs says so: `active, no living worker for 41 s`, or `no living worker knows task shop.pay`.
-    --input and --error read what the other options leave, from the newest on: --since or --cascade make that less.
+    PHASE is that of the step that ended last. --input and --error read what the other options leave, from the newest
+    on: --since or --cascade make that less.
     """
     runtime = Caller.here().runtime
     wanted = replace(wanted, limit=limit, before=None if cursor is None else place_in(wanted, cursor))
