@@ -280,10 +280,10 @@ def test_a_session_expires_while_it_runs_here(kit: Kit) -> None:
 
     @kit.task("slow")
     def slow() -> str:
-        time.sleep(0.8)
+        time.sleep(2.0)
         return "done"
 
-    session = kit.run({"id": "a", "task": "slow"}, "b", expires_in=0.1)
+    session = kit.run({"id": "a", "task": "slow"}, "b", expires_in=1.5)  # long enough to begin on a busy machine
     assert session.status == "expired"
     assert outcome(session) == {"a": "succeeded", "b": "cancelled"}
 
