@@ -24,13 +24,13 @@ from contract.traffic import watched
 
 FIRST = 500  #: sessions that are written one by one
 LIVE = 20  #: of them active
-COPIES = "abcdefghi"  #: of those that have ended, made by the database itself
+COPIES = "abcdefghi"  #: of those that do not run, made by the database itself
 DAYS = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def grown(contract_database: Database) -> Iterator[Kit]:
-    """Thousands of finished sessions, a few that live, as after some weeks."""
+    """Thousands of sessions, some of them suspended, a few that live, the others ended, as after some weeks."""
     kit = Kit(contract_database)
     grow(contract_database)
     kit.store.add_worker(worker_row("alive"))
@@ -45,6 +45,11 @@ def grow(database: Database) -> None:
 
     def live(number: int) -> bool:
         return number >= FIRST - LIVE
+
+    def status(number: int) -> str:
+        if live(number):
+            return "active"
+        return {0: "failed", 3: "suspended"}.get(number % 20, "completed")
 
     digests = [f"{number:064}" for number in range(40)]
     others = [f"{number:064}" for number in range(40, 3000)]  # whose sessions are gone since
@@ -69,12 +74,13 @@ def grow(database: Database) -> None:
             "id": f"h{number:05}",
             "session_id": f"s{number:05}",
             "mode": f"mode{number % 50}",
-            "status": "active" if live(number) else ("failed" if number % 100 == 0 else "completed"),
+            "status": status(number),
             "open_steps": 3 if live(number) else 0,
             "total_steps": 4,
             "created_at": began[number],
+            "started_at": began[number],
             "updated_at": began[number],
-            "finished_at": None if live(number) else began[number] + timedelta(seconds=30),
+            "finished_at": began[number] + timedelta(seconds=30) if status(number) in ("failed", "completed") else None,
             "version": 4,
         }
         for number in numbers
@@ -140,15 +146,15 @@ def definition(digest: str) -> dict[str, Any]:
 
 
 def copied(table: Table, letter: str) -> Any:
-    """The rows of sessions that have ended, once more under ids that begin with this letter."""
+    """The rows of sessions that do not run, once more under ids that begin with this letter."""
     renamed = {"id", "session_id", "root_session_id"}
     names = [column.name for column in table.columns if column.name != "idempotency_key"]
     values = [(literal(letter) + table.c[name]) if name in renamed else table.c[name] for name in names]
-    ended = select(tables.heads.c.session_id).where(
-        tables.heads.c.finished_at.is_not(None), tables.heads.c.session_id.startswith("s")
+    still = select(tables.heads.c.session_id).where(
+        tables.heads.c.status != "active", tables.heads.c.session_id.startswith("s")
     )
     return insert(table).from_select(
-        names, select(*values).where(table.c.session_id.in_(ended)), include_defaults=False
+        names, select(*values).where(table.c.session_id.in_(still)), include_defaults=False
     )
 
 
@@ -196,7 +202,8 @@ def _mysql_plan(conn: Any, sql: str, parameters: Any, scanned: set[str], used: s
     for row in conn.exec_driver_sql(f"EXPLAIN {sql}", parameters).mappings():
         if row["key"]:
             used.update(row["key"].replace("|", ",").split(","))
-        if row["table"] and row["type"] in ("ALL", "index") and int(row["rows"] or 0) > 100:
+        whole = row["type"] in ("ALL", "index") and int(row["rows"] or 0) > 100
+        if row["table"] and whole and not row["table"].startswith("<"):  # put together from rows that have their own line
             scanned.add(row["table"])
 
 
@@ -261,7 +268,8 @@ SCANS: dict[str, tuple[Callable[[Kit], Any], set[str]]] = {
         lambda kit: kit.store.past_expiry(),
         {"ix_session_states_expires_at"} | STATUS_INDEXES,
     ),
-    "turns that have come": (lambda kit: kit.store.ready_turns(), STATUS_INDEXES),
+    # Not by the state: of suspended sessions there may be very many, and this is asked every few seconds.
+    "turns that have come": (lambda kit: kit.store.ready_turns(), {"ix_session_states_started_at"}),
     "queued steps of a session": (lambda kit: kit.store.queued_steps(LIVE_SESSION), set()),
     "forgotten workers": (lambda kit: kit.store.forget_workers(86400.0), set()),
 }
@@ -444,8 +452,6 @@ def test_a_page_of_the_list_reads_a_page(grown: Kit, name: str) -> None:
     """STYLE 10: page and count, each filter alone and the common pairs."""
     wanted, index = PAGES[name]
     scanned, used = explained(grown, lambda: grown.store.sessions(wanted))
-    if name == "prefix" and grown.database.family == "postgresql":
-        return  # a collation other than C has no range for LIKE; people type prefixes, and one more index costs starts
     if name == "newest" and grown.database.family == "mysql":
         scanned.discard("cascade_sessions")  # along the index, to the page's end, which EXPLAIN takes no note of
     assert scanned == set()
@@ -453,6 +459,8 @@ def test_a_page_of_the_list_reads_a_page(grown: Kit, name: str) -> None:
         index = "sqlite_autoindex_cascade_sessions_1"
     if grown.database.family != "postgresql":  # which may know a quicker way for so few
         assert index in used
+    elif name == "prefix":  # a collation other than C, as here, has no range for LIKE in the primary key
+        assert "ix_cascade_sessions_session_id" in used
 
 
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {"newest", "cursor", "inputs since", "error", "prefix"}))
