@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, insert, literal, select, text
 
-from celery_cascade.persistence import tables
+from celery_cascade.persistence import tables, ways
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
 from celery_cascade.persistence.prune_rules import Rules
@@ -411,8 +411,12 @@ PAGES: dict[str, tuple[SessionFilter, str]] = {
     "two states": (SessionFilter(status=["completed", "failed"]), "ix_session_states_status_created_at"),
     "reason": (SessionFilter(reason=["operator"]), "ix_session_states_status_created_at"),
     "failed of a cascade": (
-        SessionFilter(status=["failed"], cascade="cascade7"),
-        "ix_session_states_status_created_at",
+        SessionFilter(status=["failed"], cascade="cascade7"),  # which has a hundred sessions: it is the shorter way
+        f"{SESSIONS}cascade_id_created_at",
+    ),
+    "failed of some files": (
+        SessionFilter(status=["failed"], execution_key="key7", before=PLACE),
+        f"{SESSIONS}execution_key_created_at",
     ),
     "completed of a cascade": (
         SessionFilter(status=["completed"], cascade="cascade7"),
@@ -423,7 +427,7 @@ PAGES: dict[str, tuple[SessionFilter, str]] = {
         f"{SESSIONS}resource_id_created_at",
     ),
     "step": (SessionFilter(step="step2"), "ix_session_states_status_created_at"),
-    "step of a cascade": (SessionFilter(step="step2", cascade="cascade7"), "ix_session_states_status_created_at"),
+    "step of a cascade": (SessionFilter(step="step2", cascade="cascade7"), f"{SESSIONS}cascade_id_created_at"),
     "since": (SessionFilter(since=NOON - timedelta(minutes=60)), f"{SESSIONS}created_at"),
     "until": (SessionFilter(until=NOON - DAYS), f"{SESSIONS}created_at"),
     "until of a state": (
@@ -484,6 +488,19 @@ def test_a_page_of_a_state_is_in_order_as_it_is_read(grown: Kit, status: list[st
             inner = [row for row in rows if row["key"] == "ix_session_states_status_created_at"]
             assert len(inner) == len(status)
             assert not any("filesort" in (row["Extra"] or "") for row in inner)
+
+
+@pytest.mark.parametrize("more", [{"cascade": "cascade7"}, {"execution_key": "key7"}], ids=str)
+def test_a_state_of_a_big_cascade_is_walked_in_order(
+    grown: Kit, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    """No database may read and sort all that have failed, and all of the cascade beside them, for one page."""
+    monkeypatch.setattr(ways, "_RARE", 5)
+    scanned, used = explained(grown, lambda: grown.store.sessions(SessionFilter(status=["failed"], limit=5, **more)))
+    assert scanned == set()
+    assert "ix_session_states_status_created_at" in used
+    if grown.database.family == "postgresql":
+        assert "idx_session_states_status" not in used, "which has no order"
 
 
 @pytest.mark.parametrize("key", ["key7", "of files that were never run"])
