@@ -202,8 +202,8 @@ def _mysql_plan(conn: Any, sql: str, parameters: Any, scanned: set[str], used: s
     for row in conn.exec_driver_sql(f"EXPLAIN {sql}", parameters).mappings():
         if row["key"]:
             used.update(row["key"].replace("|", ",").split(","))
-        whole = row["type"] in ("ALL", "index") and int(row["rows"] or 0) > 100
-        if row["table"] and whole and not row["table"].startswith("<"):  # put together from rows that have their own line
+        stored = row["table"] and not row["table"].startswith("<")  # not put together from what has its own row here
+        if stored and row["type"] in ("ALL", "index") and int(row["rows"] or 0) > 100:
             scanned.add(row["table"])
 
 
