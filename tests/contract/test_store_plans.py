@@ -14,12 +14,13 @@ from sqlalchemy import Table, insert, literal, select, text
 
 from celery_cascade.persistence import tables, ways
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.fork import NewFork
 from celery_cascade.persistence.models import Base
 from celery_cascade.persistence.prune_rules import Rules
 from celery_cascade.persistence.rows import NewMessage, StepKey
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
-from contract.kit import BODY, NOON, Kit, worker_row
+from contract.kit import BODY, NOON, Kit, new_session, queued, worker_row
 from contract.traffic import watched
 
 FIRST = 500  #: sessions that are written one by one
@@ -382,6 +383,10 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
     "what is new of it": lambda kit: kit.store.step_changes(LIVE_SESSION, 1),
     "who waits for it": lambda kit: kit.store.turn_after(LIVE_SESSION),
     "who waits for what was deleted": lambda kit: kit.store.turns_after_gone(["nowhere"]),
+    "its family": lambda kit: kit.store.family(LIVE_SESSION),
+    "what it was forked from": lambda kit: kit.store.lineage(LIVE_SESSION),
+    "how it stands, for a fork": lambda kit: kit.store.origin(LIVE_SESSION),
+    "its turns, for a fork": lambda kit: kit.store.turns(LIVE_SESSION),
     "whose sessions a worker holds": lambda kit: kit.store.held_by({"alive"}),
 }
 
@@ -390,6 +395,17 @@ LOOKS: dict[str, Callable[[Kit], Any]] = {
 def test_a_look_at_one_session_reads_its_own_rows(grown: Kit, name: str) -> None:
     scanned, _ = explained(grown, lambda: LOOKS[name](grown))
     assert not scanned & {"session_steps", "session_states", "cascade_sessions", "step_attempts", "session_actions"}
+
+
+def test_a_fork_reads_its_origins_rows_and_no_others(grown: Kit) -> None:
+    new = new_session(total=4, closed_steps=1, trigger="fork", input_data="{}")
+    taken = NewFork(
+        origin=grown.store.origin(LIVE_SESSION), step="step1", version=1, kept=["step0"], turns=[LIVE_SESSION]
+    )
+    scanned, used = explained(grown, lambda: grown.store.fork(new, taken, queued("step1")))
+    grown.store.delete_session(new.session_id)
+    assert not scanned & {"session_steps", "session_states", "cascade_sessions", "cascade_definitions"}
+    assert PRIMARY[grown.database.family] in used
 
 
 #: What a list asks for, and the indexes by one of which it is walked on SQLite and MariaDB.
