@@ -5,14 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, insert, text
 
-from celery_cascade.persistence import migrate
+from celery_cascade.definition.cascade import Source
+from celery_cascade.persistence import migrate, tables
 from celery_cascade.persistence.database import Database
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 APART = 30  #: seconds between two sessions
 CHUNK = 50_000
+#: What half of all sessions ran, so that they can be forked and run again. Its tasks: `shop.charge`, `shop.ship`.
+ORDER = Source(
+    body=b"""cascade: order
+steps:
+  - {id: charge, task: shop.charge}
+  - {id: ship, task: shop.ship, needs: [charge]}
+""",
+    format="yaml",
+)
 #: For a store that nobody else has: no waiting for the disk, no look at what refers to what.
 _IN_HASTE = {
     "sqlite": ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF", "PRAGMA cache_size = -400000"),
@@ -69,13 +79,15 @@ def fill(url: str, count: int) -> Database:
     """A new store with so many sessions.
 
     One in a hundred has failed, 200 run, one in fifty of the oldest tenth waits, the others are completed. Half are of
-    one cascade, the others of fifty; ten make a tree; each has two steps, inputs of 200 bytes and every other field.
+    one cascade, whose definition is stored, the others of fifty; ten make a tree; each has two steps, inputs of 200 bytes and every other field.
     """
     database = Database(url)
     migrate.upgrade(database)
     statements = _statements(_WORDS[database.family], count)
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
+        about = {"digest": ORDER.digest, "cascade_id": "order", "format": ORDER.format, "body": ORDER.body}
+        connection.execute(insert(tables.definitions), about)
         for word in _IN_HASTE[database.family]:
             connection.execute(text(word)).close()
         for first in range(0, count, CHUNK):
@@ -119,10 +131,11 @@ def _statements(words: _Words, count: int) -> list[str]:
     shipped = f"CASE WHEN ({status}) IN ('failed', 'completed') THEN {ended_as} ELSE 'pending' END"
     rows = {
         "cascade_sessions (session_id, cascade_id, input_data, parent_session_id, root_session_id, depth, forked_from, "
-        "execution_key, thread_id, resource_id, created_at)": (
+        "execution_key, thread_id, resource_id, created_at, definition_digest, definition_format)": (
             f"{this}, {cascade}, {inputs}, CASE WHEN n % 10 > 0 THEN {root} END, {root}, "
             f"CASE WHEN n % 10 > 0 THEN 1 ELSE 0 END, CASE WHEN n % 100 = 50 THEN {identity('n - 1')} END, "
-            f"{label('k', 'n % 100')}, {label('t', 'n % 100000')}, {label('r', 'n % 1000')}, {moment} {tail}"
+            f"{label('k', 'n % 100')}, {label('t', 'n % 100000')}, {label('r', 'n % 1000')}, {moment}, "
+            f"CASE WHEN n % 2 = 0 THEN '{ORDER.digest}' END, CASE WHEN n % 2 = 0 THEN '{ORDER.format}' END {tail}"
         ),
         "session_states (id, session_id, mode, status, current_phase, current_step, open_steps, total_steps, error, "
         "created_at, started_at, updated_at, finished_at, version)": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from celery_cascade.errors import SessionNotFound
-from celery_cascade.persistence import tables
+from celery_cascade.persistence import tables, ways
 from celery_cascade.persistence.views import SessionFilter
 from celery_cascade.states import Halt
 from contract.kit import BODY, NOON, Kit, joins, queued
@@ -198,13 +199,15 @@ def test_counting_ends_where_it_is_told(kit: Kit) -> None:
         {"root": "s00"},
         {"thread_id": "t"},
         {"prefix": "s"},
+        {"cascade": "order", "status": ["active", "suspended", "failed"]},
+        {"execution_key": "k", "status": ["active", "suspended", "failed"]},
     ],
     ids=str,
 )
 def test_every_list_is_walked_without_gap_or_double(kit: Kit, more: dict[str, Any]) -> None:
     """Also where many begin in one moment, and while what is walked changes its state."""
     for number in range(23):
-        kit.start(session_id=f"s{number:02}", tags='["x"]', root_session_id="s00", thread_id="t")
+        kit.start(session_id=f"s{number:02}", tags='["x"]', root_session_id="s00", thread_id="t", execution_key="k")
         if number % 5 == 0:
             kit.clock.forward(1)
     kit.store.halt("s03", Halt.SUSPENDED, "operator")
@@ -231,6 +234,28 @@ def test_a_session_whose_head_was_written_later_is_listed_once(kit: Kit) -> None
     found = [row["session_id"] for row in kit.store.all_sessions(SessionFilter(status=["active"]), 2)]
     assert sorted(found) == [f"s{number}" for number in range(6)]
     assert listed(kit, status=["active"], until=NOON + timedelta(seconds=4)) == ["s2", "s3", "s1", "s0"]
+
+
+@pytest.mark.parametrize("more", [{"cascade": "order"}, {"execution_key": "k"}], ids=str)
+def test_a_list_that_outgrows_its_way_goes_on_where_it_ended(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    """A few sessions of a cascade are looked through for a state; once they are many, the state is for them."""
+    monkeypatch.setattr(ways, "_RARE", 4)
+    for number in range(6):
+        kit.start(session_id=f"s{number}", **({"execution_key": "k"} if number < 4 else {"cascade_id": "new"}))
+        if number % 3 == 0:
+            kit.clock.forward(1)
+    late = update(tables.heads).where(tables.heads.c.session_id == "s2").values(created_at=NOON + timedelta(hours=3))
+    kit.database.transaction(lambda conn: conn.execute(late))
+    wanted = SessionFilter(status=["active", "suspended"], limit=2, **more)
+    page = kit.store.sessions(wanted)
+    kit.start(session_id="t0", cascade_id="order", execution_key="k")
+    rest = kit.store.sessions(replace(wanted, before=(page[-1]["listed_at"], page[-1]["listed_id"])))
+    found = [row["session_id"] for row in page + rest]
+    assert sorted(found) == ["s0", "s1", "s2", "s3"]
+    assert found[0] == "s2"
+    assert kit.store.count(wanted) == 5
 
 
 def test_topics_are_read_from_the_beginning_of_the_inputs(kit: Kit) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from sqlalchemy import Connection, bindparam, select
 
 from celery_cascade.persistence.database import Database
+from celery_cascade.persistence.planner import led
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.tables import heads, sessions
 from celery_cascade.persistence.views import not_found
@@ -38,7 +39,7 @@ _LINKS = (
     sessions.c.forked_from,
     sessions.c.continues,
 )
-_BELOW = tuple(_ROWS.where(link.in_(bindparam("b_ids", expanding=True))) for link in _LINKS)
+_BELOW = tuple(_ROWS.where(led(link.in_(bindparam("b_ids", expanding=True)))) for link in _LINKS)
 _AT_ONCE = 500
 
 

@@ -98,7 +98,7 @@ def conditions(wanted: SessionFilter, leads: Any = None) -> list[ColumnElement[b
     found: list[ColumnElement[bool]] = []
     for column, value in _equal(wanted):
         if value is not None:
-            found.append(led(column == value) if column is leads else bare(column) == value)
+            found.append(_is(column, value, leads))
     if wanted.reason is not None:
         found.append(heads.c.status_reason.in_(list(wanted.reason)))
     if wanted.step is not None:
@@ -113,6 +113,13 @@ def conditions(wanted: SessionFilter, leads: Any = None) -> list[ColumnElement[b
     if wanted.error is not None:
         found.append(contains(heads.c.error, wanted.error))
     return found
+
+
+def _is(column: Any, value: str, leads: Any) -> ColumnElement[bool]:
+    if column is leads:
+        return led(column == value)
+    looked_at = bare(column) == value
+    return asked(looked_at) if leads is heads.c.status else looked_at
 
 
 def _equal(wanted: SessionFilter) -> list[tuple[Any, str | None]]:

@@ -89,6 +89,12 @@ class Session(Base):
         Index("ix_cascade_sessions_execution_key_created_at", "execution_key", "created_at"),
         Index("ix_cascade_sessions_conversation_id_turn", "conversation_id", "turn"),
         Index("ix_cascade_sessions_continues", "continues"),
+        # For the beginning of an id: PostgreSQL's primary key has no range for it unless the collation is C.
+        Index(
+            "ix_cascade_sessions_session_id",
+            "session_id",
+            postgresql_ops={"session_id": "varchar_pattern_ops"},
+        ).ddl_if(dialect="postgresql"),
         MYSQL,
     )
 
@@ -173,6 +179,12 @@ class SessionState(Base):
             "halt",
             postgresql_where=text("halt IS NOT NULL"),
             sqlite_where=text("halt IS NOT NULL"),
+        ),
+        Index(  # what waits for its turn; on MySQL, which has no partial indexes, next to nothing else is NULL
+            "ix_session_states_started_at",
+            "started_at",
+            postgresql_where=text("started_at IS NULL"),
+            sqlite_where=text("started_at IS NULL"),
         ),
         MYSQL,
     )

@@ -49,7 +49,7 @@ def led(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def asked(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """A look at other rows that PostgreSQL shall take at one row after the other.
+    """A look that PostgreSQL shall take at one row after the other, mostly at another table.
 
     It would make a join of it, think that next to nothing is left, and read all that there is for one page.
     """

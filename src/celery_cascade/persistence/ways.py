@@ -8,7 +8,7 @@ all that ever ran, so it is said to them: SQLite and MariaDB are told, PostgreSQ
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,8 @@ from celery_cascade.persistence.types import StoredMoment, UtcDateTime
 
 #: As many rows are read and sorted at once if no index has them in order; of more the newest are looked through.
 FEW = 5_000
+#: A cascade, or a set of files, with no more sessions is looked through for a state: the state may have very many.
+_RARE = 500
 #: By which the head or a tag may have been written earlier or later than its session, at most.
 _SLACK = timedelta(days=1)
 #: With this one among them the states are most of all sessions, and a cascade or a mode is fewer.
@@ -36,12 +38,14 @@ class Way:
         index: of this table, by which it is read.
         status: of the heads that are read.
         sort: the index does not have the order: all that it finds is read and sorted.
+        order: the table whose moments are the order, if it is not the one that `sort` or the index says.
     """
 
     leads: Any
     index: str
     status: str | None = None
     sort: bool = False
+    order: Table | None = None
 
     @property
     def table(self) -> Table:
@@ -51,7 +55,7 @@ class Way:
     @property
     def place(self) -> tuple[Any, Any]:
         """The two columns by which the list is sorted; the second is the one that the index ends with on InnoDB."""
-        table = sessions if self.sort else self.table
+        table = self.order if self.order is not None else (sessions if self.sort else self.table)
         return table.c.created_at, table.c.id if table is heads else table.c.session_id
 
 
@@ -76,10 +80,20 @@ def _by_status(status: str) -> Way:
 def ways(conn: Connection, wanted: SessionFilter) -> list[Way]:
     """The ways whose pages, put together, are the page; several states have one each."""
     found = _by_index(wanted)
+    if found and found[0].status is not None:
+        return _by_what_is_rare(conn, wanted) or found
     in_order = [way.table for way in found] == [sessions] and not found[0].sort
     if in_order and wanted.mode is not None and _few(conn, _BY_MODE.leads, wanted.mode):
         return [_BY_MODE]
     return found
+
+
+def _by_what_is_rare(conn: Connection, wanted: SessionFilter) -> list[Way]:
+    """Instead of the states, in the same order: where a page ended, the next one begins by whichever way."""
+    for value, way in ((wanted.execution_key, _BY_FILES), (wanted.cascade, _BY_CASCADE)):
+        if value is not None and _few(conn, way.leads, value, _RARE):
+            return [replace(way, sort=True, order=heads)]
+    return []
 
 
 def order_of(wanted: SessionFilter) -> str:
@@ -110,9 +124,9 @@ def _by_index(wanted: SessionFilter) -> list[Way]:
     return [_BY_AGE if wanted.cascade is None else _BY_CASCADE]
 
 
-def _few(conn: Connection, column: Any, value: str) -> bool:
-    some = select(literal(1).label("one")).where(column == value).limit(FEW + 1).subquery()
-    return int(conn.execute(select(func.count()).select_from(some)).scalar_one()) <= FEW
+def _few(conn: Connection, column: Any, value: str, most: int = FEW) -> bool:
+    some = select(literal(1).label("one")).where(column == value).limit(most + 1).subquery()
+    return int(conn.execute(select(func.count()).select_from(some)).scalar_one()) <= most
 
 
 def joined(way: Way) -> FromClause:

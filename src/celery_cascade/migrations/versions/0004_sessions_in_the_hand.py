@@ -39,6 +39,9 @@ _INDEXES = {
     "ix_cascade_sessions_continues": ["continues"],
     "ix_cascade_sessions_execution_key_created_at": ["execution_key", "created_at"],
 }
+#: For the beginning of an id: on PostgreSQL the primary key has no range for it unless the collation is C.
+_BY_BEGINNING = "ix_cascade_sessions_session_id"
+_NEVER_STARTED, _WHERE = "ix_session_states_started_at", sa.text("started_at IS NULL")
 #: Takes the place of this one: the newest session of some files is one row of it, not a sort of all they ever had.
 _WITHOUT_ORDER = "ix_cascade_sessions_execution_key"
 _BATCH = 1000
@@ -51,6 +54,9 @@ def upgrade() -> None:
     for name, columns in _INDEXES.items():
         create_index(name, _SESSIONS, columns)
     drop_index(_WITHOUT_ORDER, _SESSIONS)
+    if op.get_context().dialect.name == "postgresql":
+        create_index(_BY_BEGINNING, _SESSIONS, ["session_id"], postgresql_ops={"session_id": "varchar_pattern_ops"})
+    create_index(_NEVER_STARTED, "session_states", ["started_at"], postgresql_where=_WHERE, sqlite_where=_WHERE)
     _guard(("forked_version", "conversation_id", "turn"))
     add_column("session_states", sa.Column("context_version", sa.Integer()))
     add_column("step_attempts", sa.Column("ended_step", sa.Integer()))
@@ -84,6 +90,9 @@ def downgrade() -> None:
     drop_column("step_attempts", "ended_step")
     drop_column("session_states", "context_version")
     _guard(())
+    drop_index(_NEVER_STARTED, "session_states")
+    if op.get_context().dialect.name == "postgresql":
+        drop_index(_BY_BEGINNING, _SESSIONS)
     create_index(_WITHOUT_ORDER, _SESSIONS, ["execution_key"])
     for name in reversed(_INDEXES):
         drop_index(name, _SESSIONS)
