@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Seen:
     version: int
     steps: dict[str, str]  #: step -> status
     effects: Counter[str]  #: step -> how often its body had its effect
+    shared: Sequence[tuple[Any, ...]] = ()  #: each change of its context and each message: its step, what it is
 
     @property
     def done(self) -> set[str]:
@@ -60,11 +62,24 @@ def look(store: Store, session_id: str, effects: Path) -> Seen:
         rows = conn.execute(
             sa.select(tables.steps.c.step, tables.steps.c.status).where(tables.steps.c.session_id == session_id)
         ).all()
+        shared = _shared(conn, session_id)
     steps = {row.step: row.status for row in rows}
     seen = effects_in(effects, session_id)
     if head is None:
         return Seen(None, None, 0, steps, seen)
-    return Seen(head.status, head.output, head.version, steps, seen)
+    return Seen(head.status, head.output, head.version, steps, seen, shared)
+
+
+def _shared(conn: sa.Connection, session_id: str) -> Sequence[tuple[Any, ...]]:
+    """In the order of their versions, which differ: a lost attempt takes one too."""
+    changes, said = tables.context_changes.c, tables.messages.c
+    both = sa.union_all(
+        sa.select(changes.version, sa.literal(0), changes.step, changes.delta, sa.null()).where(
+            changes.session_id == session_id
+        ),
+        sa.select(said.version, said.seq, said.step, said.role, said.content).where(said.session_id == session_id),
+    ).order_by(sa.literal_column("1"), sa.literal_column("2"))
+    return [tuple(row)[1:] for row in conn.execute(both)]
 
 
 def check_end(end: Seen, undisturbed: Seen) -> None:
@@ -75,6 +90,8 @@ def check_end(end: Seen, undisturbed: Seen) -> None:
         )
     if end.steps != undisturbed.steps:
         raise Violation("lost", f"its steps are {end.steps}, not {undisturbed.steps}")
+    if end.shared != undisturbed.shared:
+        raise Violation("wrong", f"its changes and messages are {end.shared}, not {undisturbed.shared}")
 
 
 def check_effects(before: Seen, after: Seen) -> None:

@@ -197,6 +197,15 @@ def work_and_cancel(where: Where, number: int, crash: Crash | None) -> None:
     worker(where, number, project)
 
 
+def converse(where: Where, number: int, crash: Crash | None) -> None:
+    """Start a turn of a conversation, have the next one wait for its end, and be a worker."""
+    project = configured(where, number, crash)
+    for turn, session_id in ((project.TURN, project.SESSION), (project.FOLLOWS, project.NEXT)):
+        with suppress(SessionConflict):
+            project.cascades.start(turn, session_id=session_id, thread_id=project.THREAD, queue=True)
+    worker(where, number, project)
+
+
 def prune(where: Where, number: int, crash: Crash | None) -> None:
     """Have the store pruned by a worker, as Beat would."""
     project = configured(where, number, crash)

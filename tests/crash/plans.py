@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from celery_cascade.crash_points import CrashPoint
-from crash.checks import Seen, Violation
+from crash.checks import Violation
 from crash.grounds import Grounds
 from crash.places import Crash, Place
 from crash.runs import Combination, Run, Runner
@@ -73,11 +73,6 @@ class Trial:
         self.calm = self._try(Plan(), None)
         self.tally = Tally(points=sum(1 for _ in self.singles()))
 
-    @property
-    def undisturbed(self) -> Seen:
-        assert self.calm.end is not None
-        return self.calm.end
-
     def singles(self, *, children: bool = True) -> Iterator[tuple[str, Place]]:
         """Every visit of the undisturbed run; those of a pool's children twice: the child is lost, or the worker."""
         for stage in self._scenario.stages:
@@ -109,8 +104,8 @@ class Trial:
 
         def one(plan: Plan) -> Run | Violation:
             try:
-                done = self._try(plan, self.undisturbed)
-                return done if done.crashed == done.asked else self._try(plan, self.undisturbed)
+                done = self._try(plan, self.calm)
+                return done if done.crashed == done.asked else self._try(plan, self.calm)
             except Violation as violation:
                 return violation
 
@@ -135,7 +130,7 @@ class Trial:
         else:
             self.tally.pairs += 1
 
-    def _try(self, plan: Plan, undisturbed: Seen | None) -> Run:
+    def _try(self, plan: Plan, undisturbed: Run | None) -> Run:
         with self._grounds.one() as ground:
             return Runner(ground, self._on, self._scenario, dict(plan.crashes)).run(undisturbed)
 

@@ -44,6 +44,7 @@ from celery_cascade.crash_points import CrashPoint, reached
 PRELOADED_IN = os.getpid()
 SESSION = "order-1"
 FORK, RERUN = "order-1-fork", "order-1-rerun"
+NEXT, THREAD = "order-1-next", "about order 1"  #: the turn of its conversation that follows it
 OLD, NEW = 5, 2  #: sessions that have ended before: old ones, which a prune deletes, and new ones, which stay
 INPUTS = {"n": 3}
 #: Steps one after the other, a fan-out of four, a failure, a task's own retry, a skipped step, a join.
@@ -81,6 +82,29 @@ CANCELLED = {
         {"id": "plain", "needs": ["first"], "task": "order.work", "with": [3]},
         {"id": "join", "needs": ["stop", "plain"], "task": "order.work", "with": [4]},
     ],
+}
+
+#: Steps that set, change and remove keys of the context and say something, one of them in vain the first time.
+TURN = {
+    "cascade": "turn",
+    "steps": [
+        {"id": "asks", "task": "order.shares"},
+        {
+            "id": "fails",
+            "needs": ["asks"],
+            "task": "order.shares",
+            "with": {"removes": "asks", "fails_first": True},
+            "retry": {"max_attempts": 3, "delay": "10ms"},
+        },
+        {"id": "answers", "needs": ["fails"], "task": "order.shares"},
+    ],
+    "output": "{{ outputs.answers }}",
+}
+#: The turn after it.
+FOLLOWS = {
+    "cascade": "follows",
+    "steps": [{"id": "goes_on", "task": "order.shares", "with": {"removes": "fails"}}],
+    "output": "{{ outputs.goes_on }}",
 }
 
 app = Celery("order", set_as_current=False)
@@ -127,6 +151,23 @@ def asks_first(self: Any, value: int = 0) -> int:
     return value
 
 
+@app.task(name="order.shares")
+def shares(removes: str | None = None, fails_first: bool = False) -> Any:
+    """Counts, keeps a list, sets a key of its own and removes that of another, and says so; returns what it saw."""
+    session = current_session()
+    context = session.context
+    context["count"] = context.get("count", 0) + 1
+    context.setdefault("ran", []).append(session.step)
+    session.say("user", f"{session.step}?")
+    if effect() == 1 and fails_first:
+        raise ValueError("the first run fails")
+    context[session.step] = {"of": session.step}
+    if removes is not None:
+        del context[removes]
+    session.say("assistant", f"{session.step}.", count=context["count"])
+    return {"context": dict(context), "said": session.conversation_history}
+
+
 @app.task(name="order.cancels")
 def cancels(value: int = 0) -> int:
     effect()
@@ -136,7 +177,7 @@ def cancels(value: int = 0) -> int:
 
 app.finalize()
 configure_mappers()
-TASKS = [app.tasks[task.name] for task in (work, fails_first, asks_first, cancels)]
+TASKS = [app.tasks[task.name] for task in (work, fails_first, asks_first, shares, cancels)]
 # A life whose collector looks at all this would first have it copied: ten times the cost of the fork.
 gc.collect()
 gc.freeze()

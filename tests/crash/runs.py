@@ -38,14 +38,14 @@ class Run:
 
     visits: dict[str, list[list[Place]]] = field(default_factory=dict)  #: of each stage's lives, in their order
     in_children: set[Place] = field(default_factory=set)  #: of the first life of each stage
-    end: Seen | None = None
+    ends: list[Seen] = field(default_factory=list)  #: of the scenario's turns
     asked: int = 0
     crashed: int = 0  #: how many of the crashes that were asked for came about
     seconds: float = 0.0
 
 
 class Runner:
-    """Does one run. `undisturbed` is the end of a run without a crash; None = this is it."""
+    """Does one run."""
 
     def __init__(
         self, ground: Ground, on: Combination, scenario: Scenario, crashes: Mapping[str, Sequence[Crash]]
@@ -53,11 +53,11 @@ class Runner:
         self._ground, self._on, self._scenario, self._crashes = ground, on, scenario, crashes
         self._lives = 0
         self._left = 0  #: messages that the last life has not acknowledged
-        self._before: list[Seen] = []
+        self._before: list[list[Seen]] = []
         self._done = Run(asked=sum(map(len, crashes.values())))
 
-    def run(self, undisturbed: Seen | None) -> Run:
-        """Raises Violation: a promise was broken."""
+    def run(self, undisturbed: Run | None) -> Run:
+        """`undisturbed` is the one without a crash; None = this is it. Raises Violation: a promise was broken."""
         began, done = time.monotonic(), self._done
         on, scenario = self._on, self._scenario
         with self._ground.run(
@@ -94,7 +94,7 @@ class Runner:
         if first:
             self._done.in_children |= in_children
         if crashed:
-            self._before.append(checks.look(self._store, SESSION, self._where.effects))
+            self._before.append(self._turns())
         if crash is not None and stage.setup is None:
             self._done.crashed += (crash.place_in_worker in in_children) if crash.loses_child else crashed
 
@@ -147,21 +147,25 @@ class Runner:
         file = self._where.received(self._lives)
         return file.stat().st_size if file.exists() else 0
 
-    def _check(self, undisturbed: Seen | None, kept: list[list[str]] | None) -> None:
+    def _turns(self) -> list[Seen]:
+        return [checks.look(self._store, one, self._where.effects) for one in self._scenario.turns]
+
+    def _check(self, undisturbed: Run | None, kept: list[list[str]] | None) -> None:
         store, where, scenario, done = self._store, self._where, self._scenario, self._done
-        done.end = checks.look(store, SESSION, where.effects)
-        if done.end.status != scenario.status:
-            raise Violation("lost", f"the session is {done.end.status}, not {scenario.status}:\n{self._words()}")
-        for then in self._before:
-            checks.check_effects(then, done.end)
-        if undisturbed is not None:
-            if scenario.steps:
-                checks.check_end(done.end, undisturbed)
-            checks.check_repeats(done.end, undisturbed, done.crashed, all_ran=scenario.steps)
-        if done.end.status is not None:
-            checks.check_history(store, SESSION)
+        done.ends = self._turns()
+        for number, (session_id, end) in enumerate(zip(scenario.turns, done.ends, strict=True)):
+            if end.status != scenario.status:
+                raise Violation("lost", f"{session_id} is {end.status}, not {scenario.status}:\n{self._words()}")
+            for then in self._before:
+                checks.check_effects(then[number], end)
+            if undisturbed is not None:
+                if scenario.steps:
+                    checks.check_end(end, undisturbed.ends[number])
+                checks.check_repeats(end, undisturbed.ends[number], done.crashed, all_ran=scenario.steps)
+            if end.status is not None:
+                checks.check_history(store, session_id)
         for other, taken in scenario.beside.items():
-            checks.check_beside(done.end, checks.look(store, other, where.effects), taken)
+            checks.check_beside(done.ends[0], checks.look(store, other, where.effects), taken)
             checks.check_history(store, other)
         checks.check_rows(store)
         if kept != [checks.everything(store, f"new-{one}") for one in range(NEW)]:

@@ -13,7 +13,7 @@ from celery_cascade.persistence import tables
 from celery_cascade.persistence.store import Store
 from crash import checks, lives
 from crash.places import Crash
-from crash.project import FORK, NEW, RERUN, SESSION
+from crash.project import FORK, NEW, NEXT, RERUN, SESSION
 
 
 def ended(store: Store) -> bool:
@@ -29,6 +29,11 @@ def completed(store: Store) -> bool:
 def all_completed(store: Store) -> bool:
     """Nor of its fork and its rerun."""
     return all(checks.status_of(store, one) == "completed" for one in (SESSION, FORK, RERUN))
+
+
+def conversed(store: Store) -> bool:
+    """Both turns of the conversation are over."""
+    return all(checks.status_of(store, one) == "completed" for one in (SESSION, NEXT))
 
 
 def pruned(store: Store) -> bool:
@@ -69,6 +74,7 @@ class Scenario:
         concurrency: of a pool that has one.
         children: whether the worker goes on by itself when a child of its pool is lost. A prune is no step of a
             session: what is left of it is for the next one.
+        turns: sessions whose ends must be those of the undisturbed run, what they have shared and said included.
         beside: other sessions that must come to the same end, and the steps that each has from elsewhere.
     """
 
@@ -79,6 +85,7 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     concurrency: int = 2
     children: bool = True
+    turns: tuple[str, ...] = (SESSION,)
     beside: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -102,8 +109,9 @@ PRUNE = Scenario(
     settings={"cascade_retention": {"keep_last": 0, "batch": 2}},
     children=False,
 )
+CONVERSATION = Scenario("conversation", (Stage("work", lives.converse, until=conversed),), turns=(SESSION, NEXT))
 #: On every pool; the others act without one.
-IN_WORKERS = (WORK, CANCELS, PRUNE)
+IN_WORKERS = (WORK, CANCELS, PRUNE, CONVERSATION)
 RECOVERY = Scenario("recovery", (_ORPHANS, _RECOVER, _FINISH), concurrency=3)
 POISONED = Scenario(
     "poisoned", (_ORPHANS, _RECOVER, _RESUME, _FINISH), settings={"cascade_max_crashes": 1}, concurrency=3

@@ -9,7 +9,7 @@ from crash.grounds import DATABASES, POOLS, Grounds
 from crash.kit import hold
 from crash.plans import SHARES, Plan, Trial
 from crash.runs import Combination
-from crash.scenarios import CANCELS, OPERATIONS, PRUNE, WORK, Scenario
+from crash.scenarios import CANCELS, CONVERSATION, OPERATIONS, PRUNE, WORK, Scenario
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -92,6 +92,38 @@ def test_a_prune_or_a_cancel_in_a_worker_that_is_killed_is_made_good(
         if scenario is PRUNE or place.step in (None, "stop")
     ]
     hold(trial, combination, scenario, plans)
+
+
+#: Where the delta of a step is written or dropped, and where the next turn takes over what is there.
+SHARING = {
+    CrashPoint.CHECKPOINT_OPEN,
+    CrashPoint.CHECKPOINTED,
+    CrashPoint.SETBACK_OPEN,
+    CrashPoint.RETRY_SCHEDULED,
+    CrashPoint.ENDED,
+    CrashPoint.REVIVE_OPEN,
+    CrashPoint.REVIVED,
+}
+
+
+def test_what_steps_share_is_there_once_whatever_was_killed_and_the_next_turn_goes_on_from_it(
+    on: tuple[str, Grounds],
+) -> None:
+    """R139, R142, D12: each delta of the context and each message, in their order; an attempt that failed leaves none.
+
+    The named points on each database, each visit on one of them; together they take every pool.
+    """
+    database, grounds = on
+    share = DATABASES.index(database)
+    combination = Combination(database, POOLS[share])
+    trial = Trial(grounds, combination, CONVERSATION)
+    asked, followed = trial.calm.ends
+    assert [row[1] for row in asked.shared] == ["asks"] * 3 + ["fails"] * 3 + ["answers"] * 3
+    assert [row[1] for row in followed.shared] == [None, *["goes_on"] * 3]
+    assert '"ran":["asks","fails","answers","goes_on"]' in str(followed.output)
+    assert points_of(trial) >= SHARING
+    assert_shares_are_all(trial)
+    hold(trial, combination, CONVERSATION, [Plan.single(*one) for one in trial.quick(share, share, SHARING)])
 
 
 EXPECTED: dict[str, set[CrashPoint]] = {
