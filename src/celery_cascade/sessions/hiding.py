@@ -6,7 +6,6 @@ Whatever shows something of a session to people goes through one of these: `hidi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.plan import Plan
 from celery_cascade.errors import CascadeError
-from celery_cascade.redaction import Keys, Scrubber, redacted, redacted_words, secrets_in
+from celery_cascade.redaction import Keys, Scrubber, redacted, redacted_words, secrets_in, secrets_in_text
 from celery_cascade.redaction.data import SHORTEST_TEXT
 from celery_cascade.tasks.runtime import Runtime
 
@@ -30,7 +29,7 @@ class Hiding:
 
     def __init__(self, keys: Keys, texts: Iterable[str] = (), plans: Iterable[Plan] = ()) -> None:
         self._keys = keys
-        found = {secret for text in texts for secret in _secrets(text, keys)}
+        found = {secret for text in texts for secret in secrets_in_text(text, keys)}
         self._scrubber = Scrubber(found.union(*(_constants(plan, keys) for plan in plans)))
 
     def data(self, value: Any) -> Any:
@@ -56,18 +55,23 @@ class Hiding:
 
 
 def hiding_of(runtime: Runtime, *session_ids: str, sources: Iterable[Source] = ()) -> Hiding:
-    """The hiding of one session, or of several that are shown together, and of definitions beside them."""
+    """The hiding of one session, or of several that are shown together, and of definitions beside them.
+
+    What is secret in a session that they come from (an earlier turn, the origin of a fork) is secret in them, too:
+    a message or an output may repeat it in words.
+    """
     keys = runtime.secret_keys
     if not keys:
         return Hiding(keys)
+    line = runtime.store.with_forebears(session_ids)
     plans = []
-    for one in session_ids:
+    for digest in set(line.values()) - {None}:
         with suppress(CascadeError):  # no definition that could be read has no constants, either
-            plans.append(runtime.facts(one).plan)
+            plans.append(runtime.plan(str(digest)))
     for source in sources:
         with suppress(CascadeError):
             plans.append(runtime.plan_of(source))
-    return Hiding(keys, (text for one in session_ids for text in runtime.store.payloads(one)), plans)
+    return Hiding(keys, runtime.store.payloads(line), plans)
 
 
 @contextmanager
@@ -92,12 +96,3 @@ def _constants(plan: Plan, keys: Keys) -> set[str]:
     found = secrets_in([*(step.arguments for step in plan.steps.values()), defaults, plan.cascade.output], keys)
     found = {text for text in found if "{{" not in text}
     return found | {line.strip() for text in found for line in text.splitlines() if len(line.strip()) >= SHORTEST_TEXT}
-
-
-def _secrets(text: str, keys: Keys) -> set[str]:
-    if not keys.may_be_in(text):
-        return set()
-    try:
-        return secrets_in(json.loads(text), keys)
-    except (ValueError, RecursionError):  # damaged: what shows it says so
-        return set()
