@@ -1,7 +1,8 @@
 """What the edges show of a session is without its secrets (R145): by the keys that `cascade_redact` names.
 
-Whatever shows something of a session to people goes through one of these: `hiding_of(runtime, id).data(…)` for data,
-`.text(…)` for words. Raw values are for programs: `session.inputs`, `.output`, `.steps`, `.context`, and SQL.
+Whatever shows something of a session to people goes through one of these: `hiding_of(runtime, id).view(…)` for all that
+is told of a session, `.data(…)` for data, `.text(…)` for words. Raw values are for programs: `session.inputs`,
+`.output`, `.steps`, `.context`, and SQL.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from celery_cascade.errors import CascadeError
 from celery_cascade.redaction import Keys, Scrubber, redacted, redacted_words, secrets_in, secrets_in_text
 from celery_cascade.redaction.data import SHORTEST_TEXT
 from celery_cascade.tasks.runtime import Runtime
+
+#: Of a view: where words of people stand, and the lists of what has such words in turn.
+_SAID = frozenset({"name", "reason", "topic", "what", "tags", "actions", "steps"})
 
 
 class Hiding:
@@ -36,6 +40,10 @@ class Hiding:
         """JSON-ready data, of which nothing is changed but copied."""
         return self._scrubber.data(self._errors(redacted(value, self._keys))) if self._keys else value
 
+    def view(self, view: Any) -> Any:
+        """One of our views of a session, or a list of such: as `data`, and the words that people left are words."""
+        return self._said(self.data(view)) if self._keys else view
+
     def text(self, text: str) -> str:
         """Words for people: a message, a traceback."""
         return redacted_words(self._scrubber.text(text), self._keys) if self._keys else text
@@ -43,6 +51,16 @@ class Hiding:
     def values(self, value: Any) -> Any:
         """Data or a text without the secrets that are known; a definition's own words stay, whatever their key."""
         return self._scrubber.data(value)
+
+    def _said(self, view: Any) -> Any:
+        """Why something was done, and what it was called, may say `password=…`, too."""
+        if isinstance(view, str):
+            return redacted_words(view, self._keys)
+        if isinstance(view, list):
+            return [self._said(one) for one in view]
+        if isinstance(view, Mapping):
+            return {key: self._said(part) if key in _SAID else part for key, part in view.items()}
+        return view
 
     def _errors(self, value: Any) -> Any:
         """The messages of errors are words, which may say `password=…`."""
