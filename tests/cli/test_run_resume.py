@@ -126,8 +126,10 @@ def test_a_registered_name_and_its_file_are_the_same(make_project: Any) -> None:
     """R68."""
     project = make_project(cascade_definitions=["order.yaml"])
     session_id = project.started()
-    for line in (["order", "--resume"], ["--resume", "order"], ["--resume=order"], ["order.yaml", "--resume"]):
+    for line in (["order", "--resume"], ["--resume", "order"], ["order.yaml", "--resume"]):
         assert project.run("run", "--detach", *line).stdout == f"{session_id}\n", line
+    bound = project.run("run", "--detach", "--resume=order")  # R61: what a = binds is an id
+    assert (bound.exit_code, "run order --resume" in bound.stderr) == (2, True)
 
 
 @pytest.mark.integration
@@ -320,13 +322,58 @@ def test_inputs_that_are_the_same_are_fine_and_others_are_refused(project: Proje
     assert len(ids(project)) == 3
 
 
+OTHER = {
+    "--name": ["--name", "x"],
+    "--tag": ["--tag", "a"],
+    "--thread": ["--thread", "q"],
+    "--resource": ["--resource", "bob"],
+    "--thread, --resource": ["--thread", "t", "--resource", "bob"],
+    "--queue": ["--queue"],
+    "--mode": ["--mode", "other"],
+    "--expires-in": ["--expires-in", "2h"],
+}
+
+
+@pytest.mark.parametrize("bare", [True, False], ids=["bare", "by id"])
+@pytest.mark.parametrize("options", OTHER)
+def test_what_a_session_that_goes_on_cannot_be_given_is_refused(project: Project, options: str, bare: bool) -> None:
+    """R59, R150: an option that would be passed over in silence is an error with the next commands, exit 4."""
+    session_id = project.started("--thread", "t", "--resource", "ann", "--tag", "a", "--tag", "b", "--mode", "m")
+    line = ["order.yaml", "--resume", *([] if bare else [session_id])]
+    result = project.run("run", *line, "-i", "n=1", *OTHER[options], "--detach")
+    assert result.exit_code == 4, result.output
+    says = "say" if "," in options else "says"
+    assert f"keeps what it was started with, which is something else than {options} {says}" in result.stderr
+    assert ids(project) == [session_id]
+    go_on, anew, look = commands_in(result.stderr)
+    assert anew[1:] == ["order.yaml", "-i", "n=1", *(word.replace("2h", "7200s") for word in OTHER[options])]
+    assert project.run(*go_on, "--detach").stdout == f"{session_id}\n"
+    assert project.run(*look).exit_code == 0
+    if options in ("--name", "--tag", "--thread", "--mode", "--expires-in"):  # the others need more words
+        assert project.run(*anew, "--detach").exit_code == 0
+
+
+def test_what_a_session_has_may_be_said_again_and_a_new_one_gets_it(project: Project) -> None:
+    """R59, R74: one line for a timer: `run … --resume --name nightly --tag x`, whether there is something or not."""
+    line = ["run", "order.yaml", "-i", "n=1", "--resume", "--name", "nightly", "--tag", "b", "--tag", "a", "--detach",
+            "--thread", "t", "--mode", "m"]  # fmt: skip
+    first = project.run(*line)
+    assert first.exit_code == 0, first.output
+    session = project.json("show", "@last")["session"]
+    assert [session[key] for key in ("name", "tags", "thread_id", "resource_id", "mode")] == [
+        "nightly", ["b", "a"], "t", "default", "m",
+    ]  # fmt: skip
+    assert project.run(*line).stdout == first.stdout
+    new = project.run("run", "sleepy.yaml", "--resume", "--queue", "--thread", "u", "--expires-in", "1h", "--detach")
+    assert new.exit_code == 0, new.output
+    assert project.json("show", "@last")["session"]["expires_at"]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["order.yaml", "--resume", "--session", "mine"], "--session names a session to start"),
         (["order.yaml", "--resume", "abcdef", "--session", "mine"], "--session names a session to start"),
-        (["order.yaml", "--resume", "abcdef", "--name", "x"], "--name and --tag are for a new session"),
-        (["order.yaml", "--resume", "abcdef", "--tag", "x"], "--name and --tag are for a new session"),
         (["order.yaml", "--use-current-definition"], "--use-current-definition is about a session that goes on"),
         (["order.yaml", "sleepy.yaml"], "order.yaml, sleepy.yaml: none of these files refers to another one"),
         (["order.yaml", "--resume", "sleepy.yaml"], "so it is not clear which one to run"),
@@ -334,6 +381,8 @@ def test_inputs_that_are_the_same_are_fine_and_others_are_refused(project: Proje
         ([], "Missing argument 'FILE...'"),
         (["--resume"], "Missing argument 'FILE...'"),
         (["--resume", "3f2a91"], "resume 3f2a91 --watch"),
+        (["--resume=3f2a91"], "resume 3f2a91 --watch"),
+        (["--resume=order.yaml"], "run order.yaml --resume"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(project: Project, args: list[str], said: str) -> None:

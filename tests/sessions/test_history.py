@@ -247,3 +247,28 @@ def test_a_state_is_the_one_of_its_moment(kit: Kit) -> None:
     assert first["at"] <= second["at"] == second["steps"][0]["finished_at"]
     last = session.at(session.version)
     assert {key: value for key, value in last.items() if key in session.to_dict()} == session.to_dict()
+
+
+def test_the_moment_at_which_something_ended_is_the_one_that_was_seen_then(any_kit: Kit) -> None:
+    """R23: to the microsecond, by the database's own clock: a failed step that ran again later, and its session."""
+    kit = any_kit
+
+    @kit.task("first-fails")
+    def first_fails() -> str:
+        if kit.ran[-1].endswith("/1"):
+            raise ValueError("not yet")
+        return "there"
+
+    definition = {"cascade": "t", "steps": [{"id": "b", "task": "first-fails"}], "output": "{{ outputs.b.x }}"}
+    session = kit.cascades.start(definition)
+    seen = []
+    for _ in range(2):  # the step fails; then the template of the output
+        kit.deliver()
+        assert session.status == "failed"
+        seen.append(session.to_dict())
+        session.resume()
+    session.cancel()
+    for then in seen:
+        now = session.at(then["version"])
+        assert now["finished_at"] == then["finished_at"]
+        assert [step["finished_at"] for step in now["steps"]] == [step["finished_at"] for step in then["steps"]]

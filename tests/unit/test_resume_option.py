@@ -10,7 +10,7 @@ import pytest
 from celery_cascade.cli.resume_option import Resume, take_resume
 from celery_cascade.cli.run import run
 
-LAST, ID = Resume(), Resume("3f2a91")
+LAST, ID, BOUND = Resume(), Resume("3f2a91"), Resume("3f2a91", bound=True)
 
 #: What is typed after `run` -> the files, what is to be resumed, the inputs.
 LINES: list[tuple[str, tuple[str, ...], Resume | None, tuple[str, ...]]] = [
@@ -34,11 +34,12 @@ LINES: list[tuple[str, tuple[str, ...], Resume | None, tuple[str, ...]]] = [
     ("--resume a.yaml b.yaml", ("a.yaml", "b.yaml"), LAST, ()),
     ("a.yaml --resume b.yaml", ("a.yaml", "b.yaml"), LAST, ()),
     # bound by a =
-    ("--resume=3f2a91 a.yaml", ("a.yaml",), ID, ()),
-    ("a.yaml --resume=3f2a91", ("a.yaml",), ID, ()),
-    ("a.yaml --resume=my.yaml", ("a.yaml",), Resume("my.yaml"), ()),
-    ("a.yaml --resume=-x", ("a.yaml",), Resume("-x"), ()),
-    ("a.yaml --resume=", ("a.yaml",), Resume(""), ()),
+    ("--resume=3f2a91 a.yaml", ("a.yaml",), BOUND, ()),
+    ("a.yaml --resume=3f2a91", ("a.yaml",), BOUND, ()),
+    ("a.yaml --resume=my.yaml", ("a.yaml",), Resume("my.yaml", bound=True), ()),
+    ("--resume=my.yaml", (), Resume("my.yaml", bound=True), ()),
+    ("a.yaml --resume=-x", ("a.yaml",), Resume("-x", bound=True), ()),
+    ("a.yaml --resume=", ("a.yaml",), Resume("", bound=True), ()),
     # a word of it that means something else
     ("a.yaml --resume @last", ("a.yaml",), Resume("@last"), ()),
     ("a.yaml -i --resume", ("a.yaml",), None, ("--resume",)),

@@ -56,7 +56,7 @@ def file_set(cascades: Cascades, files: Sequence[str]) -> FileSet:
 
 def only_file(cascades: Cascades, resume: Resume | None) -> str | None:
     """What stands after `--resume`, if it is the FILE that is missing; None if it is none."""
-    word = None if resume is None else resume.session
+    word = None if resume is None or resume.bound else resume.session
     if word is None:
         return None
     if not is_file_name(word) and word not in cascades.runtime.registered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.file_set import FileSet
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import as_its_worker, is_here, run_here
+from celery_cascade.cli.kept_options import check_kept
 from celery_cascade.cli.living import living
 from celery_cascade.cli.options import actor
 from celery_cascade.cli.previous import check_durable, command, previous
@@ -47,6 +48,7 @@ class Request:
         files: whose session is to go on.
         resume: which one.
         pairs, inputs_file: inputs that were given as well.
+        given: whatever else was said of a new session, by its name in `StartOptions`.
         use_current: go on from the file as it is now, in a fork.
         watch, local, timeout: as for a start.
     """
@@ -55,6 +57,7 @@ class Request:
     resume: Resume
     pairs: tuple[str, ...] = ()
     inputs_file: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     use_current: bool = False
     watch: bool = True
     local: bool = False
@@ -74,6 +77,8 @@ def go_on(caller: Caller, asked: Request) -> bool:
     if row is None:
         return False
     _check_inputs(runtime, row, asked)
+    anew = ["cascade", "run", asked.files.root, *_input_words(asked)]
+    check_kept(row, asked.given, go_on=command(asked.files, row["session_id"]), anew=anew)
     now = _file_now(runtime, asked, row)
     if now is not None and now.digest != row["definition_digest"]:
         _tell_edit(runtime, row, asked, now)
@@ -96,9 +101,7 @@ def _check_inputs(runtime: Runtime, row: Row, asked: Request) -> None:
     other = [name for name in given if name not in stored or _text(stored[name]) != _text(given[name])]
     if not other:
         return
-    words = [part for pair in asked.pairs for part in ("-i", pair)]
-    words += [] if asked.inputs_file is None else ["--inputs", asked.inputs_file]
-    file = shlex.quote(asked.files.root)
+    words, file = _input_words(asked), shlex.quote(asked.files.root)
     raise SessionConflict(
         f"session {session_id} was started with other inputs than these: {printable(', '.join(other))}",
         hint=f"Go on with the inputs that it has: {command(asked.files, session_id)}\n"
@@ -106,6 +109,11 @@ def _check_inputs(runtime: Runtime, row: Row, asked: Request) -> None:
         f"Run the cascade with these: cascade run {file} {shlex.join(words)}\n"
         f"See what it was started with: cascade show {session_id}",
     )
+
+
+def _input_words(asked: Request) -> list[str]:
+    words = [part for pair in asked.pairs for part in ("-i", pair)]
+    return words if asked.inputs_file is None else [*words, "--inputs", asked.inputs_file]
 
 
 def _text(value: Any) -> str:

@@ -23,9 +23,11 @@ class Resume:
 
     Args:
         session: which one, as it was written; None = the last one of the files.
+        bound: written after a `=`, so it is no file whatever it looks like.
     """
 
     session: str | None = None
+    bound: bool = False
 
 
 def take_resume(
@@ -51,7 +53,7 @@ def take_resume(
             here = bool(rest) and not rest[0].startswith("-") and not is_file(rest[0])
             found = Resume(rest.pop(0) if here else None)
         elif word.startswith(f"{OPTION}="):
-            found = Resume(word.removeprefix(f"{OPTION}="))
+            found = Resume(word.removeprefix(f"{OPTION}="), bound=True)
         else:
             left.append(word)
             if word in taking and rest:

@@ -90,7 +90,7 @@ def run(
     --resume that is a file, or ends in .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
     """
     check_here(local, watch, timeout)
-    _check_options(resume, use_current_definition, session_id, name, tags, more)
+    _check_options(resume, use_current_definition, session_id)
     caller = Caller.here()
     cascades = caller.cascades
     files, resume = _files(cascades, files, resume)
@@ -102,6 +102,7 @@ def run(
             resume=resume,
             pairs=pairs,
             inputs_file=inputs_file,
+            given=_given(name, tags, more),
             use_current=use_current_definition,
             watch=watch,
             local=local,
@@ -126,30 +127,22 @@ def run(
         leave(caller, session)
 
 
-def _check_options(
-    resume: Resume | None,
-    use_current: bool,
-    session_id: str | None,
-    name: str | None,
-    tags: tuple[str, ...],
-    more: Mapping[str, Any],
-) -> None:
-    if resume is None:
-        if use_current:
-            raise UsageError(
-                "--use-current-definition is about a session that goes on", hint="Such as: cascade run order.yaml "
-                "--resume --use-current-definition",
-            )  # fmt: skip
-        return
-    if session_id is not None:
+def _given(name: str | None, tags: tuple[str, ...], more: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of the session, by its name in `StartOptions`."""
+    return ({} if name is None else {"name": name}) | ({"tags": tags} if tags else {}) | dict(more)
+
+
+def _check_options(resume: Resume | None, use_current: bool, session_id: str | None) -> None:
+    if resume is None and use_current:
+        raise UsageError(
+            "--use-current-definition is about a session that goes on", hint="Such as: cascade run order.yaml "
+            "--resume --use-current-definition",
+        )  # fmt: skip
+    if resume is not None and session_id is not None:
         raise UsageError(
             "--session names a session to start, --resume one that is there: give one of them",
             hint="The session of that id goes on with --resume ID",
         )
-    if resume.session is not None and (name is not None or tags):
-        raise UsageError("--name and --tag are for a new session; the one that is resumed keeps its own")
-    if resume.session is not None and more:
-        raise UsageError("--thread, --queue, --mode and --expires-in are for a new session, too")
 
 
 def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) -> tuple[tuple[str, ...], Resume | None]:
@@ -159,9 +152,17 @@ def _files(cascades: Cascades, files: tuple[str, ...], resume: Resume | None) ->
     file = only_file(cascades, resume)
     if file is not None:
         return (file,), Resume()
+    raise UsageError("Missing argument 'FILE...': there is nothing to run", hint=_instead(cascades, resume))
+
+
+def _instead(cascades: Cascades, resume: Resume | None) -> str:
     word = None if resume is None else resume.session
-    hint = f"To go on with a session by its id: cascade resume {shlex.quote(word)} --watch" if word else ""
-    raise UsageError("Missing argument 'FILE...': there is nothing to run", hint=hint)
+    if not word:
+        return ""
+    if only_file(cascades, Resume(word)) is not None:
+        file = shlex.quote(word)
+        return f"After --resume= stands an id. The last session of a file goes on with: cascade run {file} --resume"
+    return f"To go on with a session by its id: cascade resume {shlex.quote(word)} --watch"
 
 
 def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:

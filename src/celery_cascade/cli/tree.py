@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, id_argument, json_option
 from celery_cascade.cli.words import is_json, local, out, out_json, painted, printable
 from celery_cascade.sessions.family import Member, family_of, walk
+from celery_cascade.sessions.hiding import by_keys
 
 _LINES = {"last": "└─ ", "more": "├─ ", "past": "   ", "beside": "│  "}
 _ASCII = {"last": "`- ", "more": "|- ", "past": "   ", "beside": "|  "}
@@ -28,19 +30,18 @@ def tree(session: str, as_json: bool) -> None:
     """
     runtime = Caller.here().runtime
     asked = session_id(runtime.store, session)
-    top = family_of(runtime, asked)
+    top, told = family_of(runtime, asked), by_keys(runtime).view
     if is_json(click.get_current_context()):
-        out_json({"tree": _nested(top)})
+        out_json({"tree": _nested(top, told)})
         return
     lines = _lines()
     for member, lasts in walk(top):
         before = "".join(lines["past" if last else "beside"] for last in lasts[:-1])
         own = lines["last" if lasts[-1] else "more"] if lasts else ""
-        out(f"{before}{own}{_words(member)}{'  <' if member.row['session_id'] == asked else ''}")
+        out(f"{before}{own}{_words(told(member.to_dict()))}{'  <' if member.row['session_id'] == asked else ''}")
 
 
-def _words(member: Member) -> str:
-    about = member.to_dict()
+def _words(about: dict[str, Any]) -> str:
     cascade = printable(about["cascade_id"] or "-") + (f" ({printable(about['name'])})" if about["name"] else "")
     how = _relation(about)
     return "  ".join([about["session_id"], cascade, painted(about["status"]), *([how] if how else []),
@@ -70,11 +71,11 @@ def _lines() -> dict[str, str]:
     return _LINES
 
 
-def _nested(top: Member) -> dict[str, Any]:
+def _nested(top: Member, told: Callable[[Any], Any]) -> dict[str, Any]:
     """The tree as JSON has it, made without recursion: a chain of forks may be long."""
     made: dict[str, dict[str, Any]] = {}
     for member, _ in walk(top):
-        made[member.row["session_id"]] = {**member.to_dict(), "below": []}
+        made[member.row["session_id"]] = {**told(member.to_dict()), "below": []}
     for member, _ in walk(top):
         made[member.row["session_id"]]["below"] = [made[one.row["session_id"]] for one in member.below]
     return made[top.row["session_id"]]

@@ -150,4 +150,9 @@ _UP_TO = _members((sessions.c.session_id,), sessions.c.turn <= _TURN)
 
 def up_to(conn: Connection, place: Place) -> list[str]:
     """The sessions of a conversation up to this one, itself included."""
-    return list(conn.execute(_UP_TO, place.parameters).scalars())
+    return up_to_turn(conn, place.conversation, place.turn)
+
+
+def up_to_turn(conn: Connection, conversation: str, turn: int) -> list[str]:
+    """The sessions of a conversation up to a turn, and forks of those."""
+    return list(conn.execute(_UP_TO, {"b_conversation": conversation, "b_turn": turn}).scalars())

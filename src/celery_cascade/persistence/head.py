@@ -183,7 +183,7 @@ def _complete(
     values = {"status": end.value, "halt": null(), "status_reason": null(), "output": output, "error": error}
     version = move(conn, session_id, head, clock, **values, finished_at=now())
     if error is not None:
-        note(conn, session_id, Note.FAILED, version, clock, detail=error)
+        note(conn, session_id, Note.FAILED, version, clock, detail=error, at_its_end=True)
     reached(CrashPoint.END_OPEN)
     return end
 
@@ -195,10 +195,11 @@ def _end_halted(conn: Connection, session_id: str, head: Any, clock: dict[str, A
     if halt in (Halt.CANCELLED, Halt.EXPIRED):
         conn.execute(_CANCEL_STEPS, clock | {"b_session": session_id, "b_version": head.version + 1})
         values["open_steps"] = 0
-    if end in FINAL_SESSION:
+    ended = end in FINAL_SESSION
+    if ended:
         values["finished_at"] = now()
     version = move(conn, session_id, head, clock, **values)
-    note(conn, session_id, Note(end.value), version, clock, reason=head.status_reason)
+    note(conn, session_id, Note(end.value), version, clock, reason=head.status_reason, at_its_end=ended)
     reached(CrashPoint.END_OPEN)
     return end
 

@@ -62,9 +62,15 @@ def note(
     *,
     reason: str | None = None,
     detail: str | None = None,
+    at_its_end: bool = False,
 ) -> None:
-    """Write down what became of a session at this version; its head is locked."""
-    conn.execute(_NOW, clock | _values(session_id, word, version, reason, detail))
+    """Write down what became of a session at this version; its head is locked.
+
+    Args:
+        at_its_end: the moment is the one that the head has for its end, not some instants later.
+    """
+    statement = _AT_ITS_END if at_its_end else _NOW
+    conn.execute(statement, clock | _values(session_id, word, version, reason, detail))
 
 
 def _values(session_id: str, word: Note, version: int, reason: str | None, detail: str | None) -> dict[str, Any]:
@@ -94,4 +100,4 @@ def note_completion(conn: Connection, session_id: str, head: Any, clock: dict[st
     if head.status != SessionStatus.COMPLETED:
         return
     if conn.execute(_BORNE, {"b_session": session_id, "b_version": head.version}).first() is None:
-        conn.execute(_AT_ITS_END, clock | _values(session_id, Note.COMPLETED, head.version, None, None))
+        note(conn, session_id, Note.COMPLETED, head.version, clock, at_its_end=True)

@@ -112,6 +112,20 @@ _LOCK_SILENT = _LOCK_MINE.where(
 )
 
 
+#: The moment that its attempt has: when the step runs again, only that is left to tell when it had failed (R23).
+_ITS_ATTEMPTS = (
+    select(attempts.c.finished_at)
+    .where(
+        attempts.c.session_id == steps.c.session_id,
+        attempts.c.step == steps.c.step,
+        attempts.c.item == steps.c.item,
+        attempts.c.attempt == steps.c.attempt,
+    )
+    .correlate(steps)
+    .scalar_subquery()
+)
+
+
 def _end(conn: Connection, what: Setback, version: int, clock: dict[str, Any]) -> None:
     conn.execute(
         update(steps)
@@ -122,7 +136,7 @@ def _end(conn: Connection, what: Setback, version: int, clock: dict[str, Any]) -
             reason=null(),
             failures=steps.c.failures + what.failures,
             crashes=steps.c.crashes + int(what.kind == "crash"),
-            finished_at=now(),
+            finished_at=_ITS_ATTEMPTS,
             deadline=null(),
             version=version,
         ),

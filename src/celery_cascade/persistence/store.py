@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from celery_cascade.persistence import (
     context,
     deleting,
     family,
+    forebears,
     fork,
     head,
     leftovers,
@@ -416,9 +417,17 @@ class Store:
         """How many sessions a filter finds; with `most`, counting ends at one more."""
         return views.count_sessions(self.database, wanted, most)
 
-    def payloads(self, session_id: str) -> Iterator[str]:
-        """Every value that a session bears, as stored."""
-        return payloads.payloads(self.database, session_id)
+    def with_forebears(self, session_ids: Iterable[str]) -> dict[str, str | None]:
+        """Session -> digest of its definition, for these and all that they come from."""
+        return forebears.with_forebears(self.database, session_ids)
+
+    def payloads(self, session_ids: Iterable[str]) -> Iterator[str]:
+        """Every value that sessions bear, as stored."""
+        return payloads.payloads(self.database, session_ids)
+
+    def inputs(self, session_ids: Iterable[str]) -> Iterator[str]:
+        """What sessions were started with, as stored."""
+        return payloads.inputs(self.database, session_ids)
 
     def topics(self, session_ids: Collection[str]) -> dict[str, str]:
         """Session -> its input `topic`, for those that have one."""

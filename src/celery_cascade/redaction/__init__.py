@@ -5,9 +5,19 @@ A key is secret if the words of a pattern stand in it one after the other, whate
 with the whole key.
 """
 
-from celery_cascade.redaction.data import redacted, secrets_in
+from celery_cascade.redaction.data import redacted, secrets_in, secrets_in_text
 from celery_cascade.redaction.keys import Keys
 from celery_cascade.redaction.scrubber import Scrubber, scrub
 from celery_cascade.redaction.text import HIDDEN, redacted_words, without_logins
 
-__all__ = ["HIDDEN", "Keys", "Scrubber", "redacted", "redacted_words", "scrub", "secrets_in", "without_logins"]
+__all__ = [
+    "HIDDEN",
+    "Keys",
+    "Scrubber",
+    "redacted",
+    "redacted_words",
+    "scrub",
+    "secrets_in",
+    "secrets_in_text",
+    "without_logins",
+]

@@ -39,6 +39,16 @@ def secrets_in(value: Any, keys: Keys) -> set[str]:
     return found
 
 
+def secrets_in_text(text: str, keys: Keys) -> set[str]:
+    """Those of a JSON text, as it is stored; of a damaged one none: what shows it says so."""
+    if not keys.may_be_in(text):
+        return set()
+    try:
+        return secrets_in(json.loads(text), keys)
+    except (ValueError, RecursionError):
+        return set()
+
+
 def _hidden(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) or value in ("", [], {}) else HIDDEN
 

@@ -97,7 +97,7 @@ def prepare_fork(runtime: Runtime, session_id: str, change: Change, new_id: str,
         row=row,
         origin=origin,
         source=source,
-        facts=SessionFacts(session_id=new_id, plan=plan, inputs=inputs, digest=source.digest),
+        facts=SessionFacts(session_id=new_id, plan=plan, inputs=inputs, digest=source.digest, heir=True),
         input_text=text,
         kept=kept,
         found=_rendered(runtime, plan, inputs, new_id, session_id, kept),
@@ -124,7 +124,7 @@ def prepare_rerun(runtime: Runtime, session_id: str, new_id: str) -> Prepared:
         row=row,
         origin=store.origin(session_id),
         source=source,
-        facts=SessionFacts(session_id=new_id, plan=plan, inputs=inputs, digest=source.digest),
+        facts=SessionFacts(session_id=new_id, plan=plan, inputs=inputs, digest=source.digest, heir=True),
         input_text=row["input_data"],
         kept={},
         found=_rendered(runtime, plan, inputs, new_id, session_id, {}),
@@ -260,6 +260,6 @@ def _rendered(
     found = branch(plan, Facts(session_id=new_id, inputs=inputs, outputs=outputs), kept)
     for failed in found.fail:
         given = codec.encode(dict(inputs), what="inputs")
-        with hiding_in_errors(runtime, given, *runtime.store.payloads(origin)):
+        with hiding_in_errors(runtime, given, *runtime.store.payloads(runtime.store.with_forebears([origin]))):
             raise failed.error
     return found

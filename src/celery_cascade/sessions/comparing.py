@@ -46,7 +46,7 @@ def compare_sessions(
 
 
 def _hidden(side: Side, hiding: Hiding) -> Side:
-    return replace(side, session=hiding.data(side.session), context=hiding.data(side.context))
+    return replace(side, session=hiding.view(side.session), context=hiding.data(side.context))
 
 
 def parts_of(only: Sequence[str] | str | None) -> list[str] | None:

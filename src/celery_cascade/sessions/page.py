@@ -91,7 +91,7 @@ class Page:
             topic = topics.get(row["session_id"]) or row["name"] or row["cascade_id"]
             zombie = self.attendance is not None and self.attendance.alone_for(row) is not None
             found.append({**summary(row, now), "topic": topic, "is_zombie": zombie})
-        return by_keys(self._runtime).data(found)  # type: ignore[no-any-return]
+        return by_keys(self._runtime).view(found)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """The whole page as JSON-ready data (D6)."""

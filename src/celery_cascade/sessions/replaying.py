@@ -45,7 +45,7 @@ def read_history(runtime: Runtime, session_id: str, *, redact: bool = True) -> H
     if past.session["definition_digest"] is None and not past.steps:
         raise no_data(session_id)
     plan, remarks = plan_and_remarks(runtime, past.session)
-    hide = hiding_of(runtime, session_id).data if redact else None
+    hide = hiding_of(runtime, session_id).view if redact else None
     return History(past, plan, runtime.store.now(), remarks, hide)
 
 

@@ -234,7 +234,7 @@ class Session:
         if plan is None:
             steps = first_seen(steps, attempts)
         whole = view.whole(row, steps, plan, store.now(), store.actions(self.id), attempts) | remarks
-        return hiding_of(self._runtime, self.id).data(whole) if redact else whole
+        return hiding_of(self._runtime, self.id).view(whole) if redact else whole
 
     def at(self, version: int, *, redact: bool = True) -> dict[str, Any]:
         """Everything as it was when the session had come to this version, in the shape of `to_dict()`.
@@ -402,15 +402,16 @@ class Session:
 
     def _told(self, row: Row) -> tuple[str, str]:
         """Which step, and what happened or who said why."""
+        hide = hiding_of(self._runtime, self.id).text
         if row["status"] == SessionStatus.CANCELLED:
-            return "", f": {row['status_reason']}" if row["status_reason"] else ""
+            return "", hide(f": {row['status_reason']}") if row["status_reason"] else ""
         try:
             error = view.plain(row["error"], "its error") or {}
         except StoreError as unreadable:
             return "", f": {unreadable.message}"
         where = f": step {error['step']!r}" if error.get("step") else ""
         said = f": {error.get('type')}: {error.get('message')}" if error else ""
-        return where, hiding_of(self._runtime, self.id).text(said)
+        return where, hide(said)
 
     # -- acting
     def cancel(self, reason: str | None = None, *, actor: str | None = None) -> SessionStatus:

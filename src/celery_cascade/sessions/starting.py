@@ -199,7 +199,8 @@ def _write(runtime: Runtime, beginning: Beginning, options: StartOptions) -> str
         )
     except SessionConflict as conflict:
         return _existing(runtime, beginning, options, conflict)
-    facts = replace(beginning.facts, threaded=options.thread_id is not None)
+    threaded = options.thread_id is not None
+    facts = replace(beginning.facts, threaded=threaded, heir=threaded or new.parent_session_id is not None)
     if facts.threaded and waits_for_its_turn(runtime, session_id):
         runtime.remember(facts)
         reached(CrashPoint.STARTED)

@@ -58,9 +58,9 @@ def _hide(record: logging.LogRecord, app: Any, request: Any) -> None:
 
 
 def _known(runtime: Runtime, session: str, request: Any) -> set[str]:
-    """The secrets in the arguments of the step that runs, and in the inputs of its session."""
-    keys = runtime.secret_keys
-    return secrets_in([list(request.args or ()), request.kwargs or {}, runtime.inputs_at_hand(session)], keys)
+    """The secrets in the arguments of the step that runs, in the inputs of its session, and of what that comes from."""
+    given = [list(request.args or ()), request.kwargs or {}, runtime.inputs_at_hand(session)]
+    return secrets_in(given, runtime.secret_keys) | runtime.inherited_secrets(session)
 
 
 def _write(record: logging.LogRecord, keys: Keys, scrubber: Scrubber) -> None:

@@ -24,7 +24,7 @@ from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
-from celery_cascade.redaction import Keys
+from celery_cascade.redaction import Keys, secrets_in_text
 from celery_cascade.tasks import identity
 from celery_cascade.tasks.decorating import policy_of
 
@@ -43,6 +43,7 @@ class SessionFacts:
     inputs: Mapping[str, Any]
     digest: str
     threaded: bool = False  #: it is in a thread, where another session may wait for it
+    heir: bool = False  #: it may come from another: what is secret there is secret here
 
 
 class OpenTokens:
@@ -121,6 +122,7 @@ class Runtime:
         self._worker_id: str | None = None
         self._plans = Recent(200)
         self._sessions = Recent(1000)
+        self._inherited = Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         self.registered: dict[str, str] = {}
@@ -198,6 +200,7 @@ class Runtime:
         self.home = home
         self._store, self._store_id, self._worker_id = None, None, None
         self._sessions = Recent(1000)
+        self._inherited = Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         os.environ.pop(WORKER_VARIABLE, None)
@@ -236,6 +239,18 @@ class Runtime:
         facts: SessionFacts | None = self._sessions.get(session_id)
         return None if facts is None else facts.inputs
 
+    def inherited_secrets(self, session_id: str) -> frozenset[str]:
+        """The secrets in the inputs of what a session comes from; looked for once, and only if it may have any."""
+        facts: SessionFacts | None = self._sessions.get(session_id)
+        if facts is None or not facts.heir:
+            return frozenset()
+        found: frozenset[str] = self._inherited.get_or_make(session_id, lambda: self._secrets_before(session_id))
+        return found
+
+    def _secrets_before(self, session_id: str) -> frozenset[str]:
+        before = self.store.with_forebears([session_id]).keys() - {session_id}
+        return frozenset(one for text in self.store.inputs(before) for one in secrets_in_text(text, self.secret_keys))
+
     def remember(self, facts: SessionFacts) -> None:
         """Spare the first look-up of a session that this process has just started."""
         self._sessions.get_or_make(facts.session_id, lambda: facts)
@@ -247,9 +262,13 @@ class Runtime:
             inputs = codec.decode(row["input_data"])
         except StoreError as error:
             raise StoreError(f"session {session_id}: its inputs: {error.message}", hint=error.hint) from error
-        threaded = row["thread_id"] is not None
         return SessionFacts(
-            session_id=session_id, plan=self.plan(digest), inputs=inputs, digest=digest, threaded=threaded
+            session_id=session_id,
+            plan=self.plan(digest),
+            inputs=inputs,
+            digest=digest,
+            threaded=row["thread_id"] is not None,
+            heir=any(row[column] is not None for column in ("continues", "forked_from", "parent_session_id")),
         )
 
     def plan(self, digest: str) -> Plan:
