@@ -328,9 +328,7 @@ OTHER = {
     "--thread": ["--thread", "q"],
     "--resource": ["--resource", "bob"],
     "--thread, --resource": ["--thread", "t", "--resource", "bob"],
-    "--queue": ["--queue"],
     "--mode": ["--mode", "other"],
-    "--expires-in": ["--expires-in", "2h"],
 }
 
 
@@ -346,10 +344,10 @@ def test_what_a_session_that_goes_on_cannot_be_given_is_refused(project: Project
     assert f"keeps what it was started with, which is something else than {options} {says}" in result.stderr
     assert ids(project) == [session_id]
     go_on, anew, look = commands_in(result.stderr)
-    assert anew[1:] == ["order.yaml", "-i", "n=1", *(word.replace("2h", "7200s") for word in OTHER[options])]
+    assert anew[1:] == ["order.yaml", "-i", "n=1", *OTHER[options]]
     assert project.run(*go_on, "--detach").stdout == f"{session_id}\n"
     assert project.run(*look).exit_code == 0
-    if options in ("--name", "--tag", "--thread", "--mode", "--expires-in"):  # the others need more words
+    if options in ("--name", "--tag", "--thread", "--mode"):  # the others need more words
         assert project.run(*anew, "--detach").exit_code == 0
 
 
@@ -366,7 +364,11 @@ def test_what_a_session_has_may_be_said_again_and_a_new_one_gets_it(project: Pro
     assert project.run(*line).stdout == first.stdout
     new = project.run("run", "sleepy.yaml", "--resume", "--queue", "--thread", "u", "--expires-in", "1h", "--detach")
     assert new.exit_code == 0, new.output
-    assert project.json("show", "@last")["session"]["expires_at"]
+    expires = project.json("show", "@last")["session"]["expires_at"]
+    again = project.run("run", "sleepy.yaml", "--resume", "--queue", "--thread", "u", "--expires-in", "3h", "--detach")
+    assert again.stdout == new.stdout
+    assert "It keeps its own: --queue and --expires-in would count for a new session." in again.stderr
+    assert project.json("show", "@last")["session"]["expires_at"] == expires
 
 
 @pytest.mark.parametrize(

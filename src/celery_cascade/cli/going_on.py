@@ -15,7 +15,7 @@ from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.file_set import FileSet
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import as_its_worker, is_here, run_here
-from celery_cascade.cli.kept_options import check_kept
+from celery_cascade.cli.kept_options import at_the_start, check_kept
 from celery_cascade.cli.living import living
 from celery_cascade.cli.options import actor
 from celery_cascade.cli.previous import check_durable, command, previous
@@ -79,6 +79,9 @@ def go_on(caller: Caller, asked: Request) -> bool:
     _check_inputs(runtime, row, asked)
     anew = ["cascade", "run", asked.files.root, *_input_words(asked)]
     check_kept(row, asked.given, go_on=command(asked.files, row["session_id"]), anew=anew)
+    passed_over = at_the_start(asked.given)
+    if passed_over is not None:
+        say(passed_over)
     now = _file_now(runtime, asked, row)
     if now is not None and now.digest != row["definition_digest"]:
         _tell_edit(runtime, row, asked, now)

@@ -24,6 +24,16 @@ _OPTIONS = {
 }
 
 
+#: What counts at the start only: a session that goes on does not show any more what was said then.
+_AT_THE_START = ("queue", "expires_in")
+
+
+def at_the_start(given: Mapping[str, Any]) -> str | None:
+    """What to say of options that only a new session minds, so that one line serves both (a timer's); None = nothing."""
+    options = [_OPTIONS[name] for name in _AT_THE_START if name in given]
+    return f"It keeps its own: {' and '.join(options)} would count for a new session." if options else None
+
+
 def check_kept(row: Row, given: Mapping[str, Any], *, go_on: str, anew: Sequence[str]) -> None:
     """Refuse what the session has not been started with; what it has, may be said again.
 
@@ -48,9 +58,9 @@ def check_kept(row: Row, given: Mapping[str, Any], *, go_on: str, anew: Sequence
 
 
 def _same(row: Row, name: str, given: Mapping[str, Any]) -> bool:
-    """Whether a session has that already; when it was to expire and whether it waited cannot be seen any more."""
-    if name in ("queue", "expires_in"):
-        return False
+    """Whether a session has that already, or it is about the start only."""
+    if name in _AT_THE_START:
+        return True
     if name == "tags":
         return sorted(json.loads(row["tags"] or "[]")) == sorted(given["tags"])
     if name == "thread_id" and row["resource_id"] != given.get("resource_id", DEFAULT_RESOURCE):
