@@ -88,8 +88,9 @@ def run(
     watching.
 
     With --resume the last session of FILE goes on instead, under its own id, with the definition and inputs that it
-    was started with; if it runs, it is watched. If there is none that could go on, a new one is started. A word after
-    --resume that is a file, or ends in .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
+    was started with; if it runs, it is watched. An option that says something else than it was started with is
+    refused. If there is none that could go on, a new one is started. A word after --resume that is a file, or ends in
+    .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
     """
     if local and (not watch or timeout is not None):
         raise UsageError("--local runs here until the end: it cannot be had together with --detach or --timeout")
