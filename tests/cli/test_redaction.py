@@ -106,6 +106,9 @@ def test_programs_and_sql_have_it(project: Project, spilled: str) -> None:
     assert session.steps[0]["output"] == {"password": CANARY, "n": 1}
     assert session.context["login"]["token"] == CANARY
     assert CANARY in session.attempts[0]["error"]
+    assert session.stored_cascade()["input_data"]["api_key"] == CANARY
+    assert session.conversation_history[-1]["content"] == {"password": CANARY}
+    assert CANARY in json.dumps([session.context_history, session.at(session.version, redact=False)])
     assert CANARY in json.dumps(session.to_dict(redact=False))
     assert CANARY not in json.dumps(session.to_dict())
     assert stored(project).count(CANARY) > 3
@@ -156,6 +159,10 @@ def test_a_secret_of_the_file_is_shown_in_no_verb(project: Project, verb: str) -
     assert "[redacted]" in said.stdout + said.stderr
     assert "7Qx9" not in said.stdout + said.stderr
     assert "another canary of 7Qx9" in project.run("definition", "@last", "--raw").stdout
+    session = project.cascades.last_session("constant.yaml")
+    assert session is not None
+    for raw in (session.definition.decode(), session.stored_cascade()["definition"], session.source.body.decode()):
+        assert "another canary of 7Qx9" in raw
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,9 @@ def run(
     watching.
 
     With --resume the last session of FILE goes on instead, under its own id, with the definition and inputs that it
-    was started with; if it runs, it is watched. If there is none that could go on, a new one is started. A word after
-    --resume that is a file, or ends in .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
+    was started with; if it runs, it is watched. An option that says something else than it was started with is
+    refused. If there is none that could go on, a new one is started. A word after --resume that is a file, or ends in
+    .yaml, .yml or .json, is a FILE; --resume=ID always is an id.
     """
     check_here(local, watch, timeout)
     _check_options(resume, use_current_definition, session_id)

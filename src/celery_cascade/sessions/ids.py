@@ -15,8 +15,9 @@ from celery_cascade.words import shown
 #: Whose a thread is, where nobody says.
 DEFAULT_RESOURCE = "default"
 
-#: Whose conversation something is hangs on these.
-_TELL_APART = frozenset({"thread_id", "resource_id"})
+#: What people read, and nothing is told apart by. Of any other text a blank at its end is refused: MySQL and MariaDB
+#: hold it for the one without, other databases do not.
+_FOR_PEOPLE = frozenset({"name", "reason", "actor", "error", "inputs"})
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,36}")
 
 
@@ -49,7 +50,7 @@ def look_up_id(store: Store, session_id: str) -> str:
     """
     if not isinstance(session_id, str):
         raise UsageError(f"a session's id is text, not {shown(session_id)}", hint="List them with: cascade ls")
-    if storable(session_id):
+    if storable(session_id) and not session_id.endswith(" "):
         return session_id
     raise not_found(store.database, ascii(session_id))
 
@@ -62,7 +63,7 @@ def check_text(value: Any, name: str, longest: int) -> None:
         raise UsageError(f"{name} is {shown(value)}; it must be text of 1 to {longest:,} characters")
     if not storable(value):
         raise UsageError(f"{name} is {value!a}; NUL and halves of characters cannot be stored")
-    if name in _TELL_APART and value.endswith(" "):
+    if name not in _FOR_PEOPLE and value.endswith(" "):
         raise UsageError(f"{name} is {shown(value)}; with a blank at its end it is the same to MySQL as without")
 
 

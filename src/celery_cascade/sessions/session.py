@@ -268,7 +268,8 @@ class Session:
         return read_history(self._runtime, self.id, redact=redact)
 
     def stored_cascade(self) -> dict[str, Any]:
-        """What it was started with: the definition as it was read, and as text; inputs, path and time.
+        """What it was started with: the definition as it was read, and as text; inputs, path and time. For programs: as
+        stored, so with its secrets.
 
         Where no definition is stored, it is put together from the recorded steps, with a `warning` that says so (R18).
         Where it can no longer be read, `cascade` is None, and `error` says why; the text is there all the same (R20).
