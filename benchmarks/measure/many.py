@@ -79,7 +79,8 @@ def fill(url: str, count: int) -> Database:
     """A new store with so many sessions.
 
     One in a hundred has failed, 200 run, one in fifty of the oldest tenth waits, the others are completed. Half are of
-    one cascade, whose definition is stored, the others of fifty; ten make a tree; each has two steps, inputs of 200 bytes and every other field.
+    one cascade, whose definition is stored, the others of fifty; ten make a tree; each has two steps, inputs of 200
+    bytes and every other field.
     """
     database = Database(url)
     migrate.upgrade(database)

@@ -29,7 +29,7 @@ _AT_THE_START = ("queue", "expires_in")
 
 
 def at_the_start(given: Mapping[str, Any]) -> str | None:
-    """What to say of options that only a new session minds, so that one line serves both (a timer's); None = nothing."""
+    """What to say of options that only a new session minds: one line, a timer's, serves both. None = nothing."""
     options = [_OPTIONS[name] for name in _AT_THE_START if name in given]
     return f"It keeps its own: {' and '.join(options)} would count for a new session." if options else None
 
