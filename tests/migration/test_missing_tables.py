@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from celery_cascade.errors import SchemaOutOfDate, StoreError
+from celery_cascade.migrations import only_ours
 from celery_cascade.persistence import migrate, schema
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.models import Base
@@ -53,7 +54,8 @@ def test_tables_that_were_dropped_are_made_again_by_the_command_that_is_named(da
     assert migrate.store_id(database)
     assert triggers_and_views(database) == objects
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        opts = {"version_table": schema.VERSION_TABLE, "include_object": only_ours(connection.dialect.name)}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, Base.metadata) == []
 
 

@@ -13,6 +13,7 @@ drops them. A host that keeps our tables in a schema of their own (`cascade_sche
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery_cascade.persistence.schema import OUR_TABLES
@@ -33,6 +34,20 @@ def include_object(obj: Any, name: str | None, type_: str, reflected: bool, comp
 
 def _is_ours(table: Any) -> bool:
     return bool(table.metadata.info.get("celery_cascade"))
+
+
+def only_ours(dialect: str) -> Callable[..., bool]:
+    """What `alembic check` is to look at on a database of this dialect, for our own environment.
+
+    Our tables (the host's are none of our business, R50), and of their indexes those that this database has:
+    Alembic takes no note of `Index.ddl_if`, so such an index says in its `info`, too, which dialect it is for.
+    """
+
+    def looks_at(obj: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+        meant_for = getattr(obj, "info", {}).get("dialect", dialect)
+        return table_of(obj, name, type_) in OUR_TABLES and meant_for == dialect
+
+    return looks_at
 
 
 def table_of(obj: Any, name: str | None, type_: str) -> str | None:

@@ -13,24 +13,19 @@ from sqlalchemy import Connection, text
 
 from celery_cascade.config import SCHEMA_VARIABLE, URL_VARIABLE
 from celery_cascade.errors import CascadeError
-from celery_cascade.migrations import table_of
+from celery_cascade.migrations import only_ours
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.database_dialects import quoted
 from celery_cascade.persistence.models import Base
-from celery_cascade.persistence.schema import OUR_TABLES, VERSION_TABLE
+from celery_cascade.persistence.schema import VERSION_TABLE
 
 
-def only_ours(obj: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
-    """Whether `alembic check` is to look at it: the host's tables are none of our business (R50)."""
-    return table_of(obj, name, type_) in OUR_TABLES
-
-
-def migrate(schema: str | None, **options: Any) -> None:
+def migrate(schema: str | None, dialect: str, **options: Any) -> None:
     attributes = context.config.attributes
     context.configure(
         target_metadata=Base.metadata,
         version_table=VERSION_TABLE,
-        include_object=only_ours,
+        include_object=only_ours(dialect),
         on_version_apply=attributes.get("on_version_apply"),
         **options,
     )
@@ -64,17 +59,17 @@ def from_environment() -> Database:
 
 
 def on_connection(connection: Connection, schema: str | None) -> None:
-    migrate(schema, connection=connection)
+    migrate(schema, connection.dialect.name, connection=connection)
 
 
 given = context.config.attributes
 if given.get("connection") is not None:
     on_connection(given["connection"], given["schema"])
 elif context.is_offline_mode() and given.get("dialect"):
-    migrate(given["schema"], dialect_name=given["dialect"], literal_binds=True)
+    migrate(given["schema"], given["dialect"], dialect_name=given["dialect"], literal_binds=True)
 elif context.is_offline_mode():
     database = from_environment()
-    migrate(database.schema, dialect_name=database.family, literal_binds=True)
+    migrate(database.schema, database.family, dialect_name=database.family, literal_binds=True)
 else:
     database = from_environment()
     database.transaction(lambda connection: on_connection(connection, database.schema))

@@ -94,6 +94,7 @@ class Session(Base):
             "ix_cascade_sessions_session_id",
             "session_id",
             postgresql_ops={"session_id": "varchar_pattern_ops"},
+            info={"dialect": "postgresql"},  # for Alembic; see migrations.only_ours
         ).ddl_if(dialect="postgresql"),
         MYSQL,
     )
