@@ -24,7 +24,7 @@ from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
-from celery_cascade.redaction import Keys
+from celery_cascade.redaction import Keys, Scrubber, secrets_in
 from celery_cascade.tasks import identity
 from celery_cascade.tasks.decorating import policy_of
 
@@ -121,6 +121,7 @@ class Runtime:
         self._worker_id: str | None = None
         self._plans = Recent(200)
         self._sessions = Recent(1000)
+        self._scrubbers = Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         self.registered: dict[str, str] = {}
@@ -197,7 +198,7 @@ class Runtime:
         self.config = replace(self.config, database_url=None, schema=None, home=str(home), store_required=True)
         self.home = home
         self._store, self._store_id, self._worker_id = None, None, None
-        self._sessions = Recent(1000)
+        self._sessions, self._scrubbers = Recent(1000), Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         os.environ.pop(WORKER_VARIABLE, None)
@@ -231,10 +232,19 @@ class Runtime:
         """A session's plan and inputs, cached: they never change. Raises SessionNotFound."""
         return self._sessions.get_or_make(session_id, lambda: self._load(session_id))
 
-    def inputs_at_hand(self, session_id: str) -> Mapping[str, Any] | None:
-        """A session's inputs if this process has them, as while it runs a step of it; the store is not asked."""
+    def scrubber_at_hand(self, session_id: str) -> Scrubber:
+        """Takes out the secrets of a session's inputs if this process has them, as while it runs a step of it.
+
+        The store is not asked; the inputs are looked through once.
+        """
         facts: SessionFacts | None = self._sessions.get(session_id)
-        return None if facts is None else facts.inputs
+        if facts is None:
+            return Scrubber(())
+        inputs = facts.inputs
+        scrubber: Scrubber = self._scrubbers.get_or_make(
+            session_id, lambda: Scrubber(secrets_in(inputs, self.secret_keys))
+        )
+        return scrubber
 
     def remember(self, facts: SessionFacts) -> None:
         """Spare the first look-up of a session that this process has just started."""
