@@ -104,7 +104,8 @@ def _of_sequence(value: Sequence[Any], keys: Keys, found: list[Any]) -> Sequence
 
 def _of_mapping(value: Mapping[Any, Any], keys: Keys, found: list[Any]) -> list[Any]:
     """Likewise."""
-    named, rest = _names_a_secret(value, keys), []
+    named = _names_a_secret(value, keys)
+    rest: list[Any] = []
     for key, part in value.items():
         secret = keys.match(key) or (named and key == "value")
         (found if secret else rest).append(part)
