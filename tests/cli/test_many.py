@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 
 from celery_cascade.cli import many
 from celery_cascade.cli.progress import Progress
-from celery_cascade.persistence.rows import StepKey
+from celery_cascade.persistence.rows import StepKey, WorkerRow
 from cli.kit import Project, commands_in
 
 
@@ -118,6 +119,32 @@ def test_suspend_stops_one_and_says_how_it_goes_on(project: Project) -> None:
     (command,) = commands_in(result.stderr)
     assert project.run(*command).exit_code == 0
     assert project.json("suspend", session_id)["session"]["status"] == "suspended"
+
+
+def test_a_resume_of_several_says_once_that_no_worker_is_there(project: Project) -> None:
+    """D2, D8: as that of one does, with both ways out; to stderr, and neither before it is done nor with -q."""
+    ids = [project.started() for _ in range(3)]
+    assert "no living worker" not in project.run("suspend", *ids, "--yes").stderr
+    assert "no living worker" not in project.run("resume", *ids, "--dry-run").stderr
+    result = project.run("resume", "--cascade", "order", "--yes")
+    assert (result.exit_code, sorted(result.stdout.split())) == (0, sorted(ids))
+    assert result.stderr.count("There is no living worker; the sessions are stored and wait for one.") == 1
+    assert result.stderr.index("Resumed 3 sessions") < result.stderr.index("no living worker")
+    assert re.search(r"or run one of them in this terminal, without a worker:\n .* resume \S+ --local", result.stderr)
+    project.run("suspend", *ids, "--yes")
+    quiet = project.run("resume", *ids, "--yes", "-q")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+
+
+def test_a_resume_that_queues_nothing_or_that_somebody_runs_says_nothing_of_workers(project: Project) -> None:
+    """D2: only where it is so."""
+    ids = [project.started(), project.started()]
+    project.run("suspend", *ids, "--yes")
+    project.runtime.store.add_worker(WorkerRow(id="w", nodename="celery@there", host="elsewhere", pid=1))
+    assert "worker" not in project.run("resume", *ids, "--yes").stderr
+    refused = project.run("resume", project.ended(), project.ended(), "--yes")
+    assert refused.exit_code == 4
+    assert "no living worker" not in refused.stderr
 
 
 def test_resume_of_all_that_failed(project: Project) -> None:

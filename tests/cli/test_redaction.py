@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from celery_cascade.redaction import Keys
 from cli.kit import Project
 
 CANARY = "canary-7Qx9"
@@ -87,6 +88,25 @@ def test_a_canary_is_not_in_the_log(spilled: str, caplog: pytest.LogCaptureFixtu
     assert "Traceback (most recent call last)" in formatted
     for record in caplog.get_records("setup"):
         assert CANARY not in repr(getattr(record, "data", None))
+
+
+@pytest.mark.parametrize("said", ["it is fine", None])
+def test_the_inputs_of_a_session_are_looked_through_once_for_all_its_lines(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str | None
+) -> None:
+    """R145: they may be a megabyte, and a step a hundred bytes; a walk for each line cost more than the steps."""
+    looked: list[str] = []
+    match = Keys.match
+    monkeypatch.setattr(Keys, "match", lambda self, key: looked.append(key) or match(self, key))
+
+    def looks(count: int) -> int:
+        looked.clear()
+        steps = [{"id": f"s{n}", "task": "shop.echo", "with": {"value": said}} for n in range(count)]
+        project.cascades.run({"cascade": "many", "steps": steps}, {"row": {"only_in_inputs": 1}})
+        return looked.count("only_in_inputs")
+
+    with caplog.at_level(logging.INFO, "celery.app.trace"):
+        assert looks(6) == looks(1)
 
 
 def test_the_end_of_a_run_hides_it_too(project: Project, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,16 @@ def test_a_thread_that_run_began_is_listed_shown_and_forgotten(project: Project)
     assert project.run("show", session).exit_code == 0, "the session stays"
 
 
+def test_a_list_of_conversations_says_which_and_whose(project: Project) -> None:
+    """R97: where a thread or a resource is asked for; other lists are as wide as they were."""
+    session = in_thread(project)
+    for asked in (("--thread", "support-7"), ("--resource", "ann")):
+        headings, row = project.run("ls", *asked).stdout.splitlines()
+        assert headings.split()[-2:] == ["THREAD", "RESOURCE"]
+        assert (row.split()[0], row.split()[-2:]) == (session, ["support-7", "ann"])
+    assert "THREAD" not in project.run("ls", "--cascade", "order").stdout
+
+
 @pytest.mark.parametrize("whose", [("--resource", "bob"), ()], ids=["another's", "nobody's"])
 def test_a_thread_that_is_not_there_exits_3_with_the_command_that_lists(
     project: Project, whose: tuple[str, ...]

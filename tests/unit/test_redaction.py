@@ -102,6 +102,23 @@ def test_a_secret_is_taken_out_wherever_it_stands_again() -> None:
     assert scrub("x", []) == "x"
 
 
+def test_a_circle_and_what_stands_in_many_texts_is_looked_through() -> None:
+    """R145: a task may have made a circle of what it was given; JSON in a text is gone once it was looked at."""
+    circle: dict[str, Any] = {"password": "sesame", "texts": [json.dumps({"token": f"token-{n}"}) for n in range(500)]}
+    circle["again"] = [circle]
+    assert secrets_in(circle, KEYS) == {"sesame", *(f"token-{n}" for n in range(500))}
+
+
+def test_thousands_of_secrets_are_taken_out_as_a_few_are() -> None:
+    """R145: also the longer of two, and by who only looks for those that stand in a text."""
+    scrubber = Scrubber(f"token-{n}" for n in range(5000))
+    text = "token-4, 'token-4999' and token-49990 of xtoken-17"
+    assert scrubber.text(text) == f"{HIDDEN}, '{HIDDEN}' and {HIDDEN}0 of x{HIDDEN}"
+    assert scrubber.within(text).text(text) == scrubber.text(text)
+    assert scrubber.within(text).data([text[:7], "token-5"]) == [HIDDEN, "token-5"]
+    assert scrubber.data({"a": "token-5"}) == {"a": HIDDEN}
+
+
 def test_what_programs_read_stays_whatever_the_secret_is() -> None:
     view = {"status": "completed", "created_at": "2026-05-17T08:00:00Z", "name": "2026 completed status"}
     assert Scrubber({"2026", "completed", "status"}).data(view) == view | {"name": f"{HIDDEN} {HIDDEN} {HIDDEN}"}

@@ -152,10 +152,11 @@ class Follower:
                 self._tell(line)
 
 
-def no_worker(caller: Caller, session_id: str, lack: Lack) -> list[str]:
-    """What to say when nobody can run a session: why, what it does meanwhile, and both ways out."""
+def no_worker(caller: Caller, session_id: str, lack: Lack, *, several: bool = False) -> list[str]:
+    """What to say when nobody can run a session, or it and others: why, what it does meanwhile, and both ways out."""
     if lack.task is None:
-        why = "There is no living worker; the session is stored and waits for one. Start a worker:"
+        stored = "the sessions are stored and wait" if several else "the session is stored and waits"
+        why = f"There is no living worker; {stored} for one. Start a worker:"
     elif lack.queue is None:
         why = f"No living worker knows the task {printable(lack.task)}; it waits. Start one that does:"
     else:
@@ -165,7 +166,7 @@ def no_worker(caller: Caller, session_id: str, lack: Lack) -> list[str]:
     return [
         why,
         f"    {caller.worker_command}{queues}",
-        "or run it in this terminal, without a worker:",
+        f"or run {'one of them' if several else 'it'} in this terminal, without a worker:",
         f"    {caller.words} resume {session_id} --local",
     ]
 

@@ -21,6 +21,8 @@ from celery_cascade.sessions.page import Page
 from celery_cascade.tasks.runtime import Runtime
 
 _HEADINGS = ("SESSION", "CASCADE", "NAME", "STATUS", "DONE", "PHASE", "STARTED", "TOOK")
+#: Beside them where conversations are asked for: elsewhere few sessions have any.
+_CONVERSATION = {"THREAD": "thread_id", "RESOURCE": "resource_id"}
 
 
 @click.command(
@@ -39,6 +41,7 @@ def ls(wanted: SessionFilter, limit: int, cursor: str | None, as_json: bool) -> 
     """List sessions, newest first. Everything that is asked for must hold.
 
     A session that nobody runs says so: `active, no living worker for 41 s`, or `no living worker knows task shop.pay`.
+    With --thread or --resource the list says the thread and the resource of each; --json always does.
     PHASE is that of the step that ended last. --input and --error read what the other options leave, from the newest
     on: --since or --cascade make that less.
     """
@@ -50,7 +53,9 @@ def ls(wanted: SessionFilter, limit: int, cursor: str | None, as_json: bool) -> 
         out_json(page.to_dict() | {"sessions": found})
     elif found:
         now = runtime.store.now()
-        table(_HEADINGS, [_cells(one, now) for one in found])
+        more = _CONVERSATION if wanted.thread_id or wanted.resource_id else {}
+        rows = [_cells(one, now) + [printable(one[key] or "-") for key in more.values()] for one in found]
+        table((*_HEADINGS, *more), rows)
     else:
         say("No such sessions." if wanted.narrows or cursor else "No sessions.")
     if page.next_cursor:

@@ -54,9 +54,18 @@ def meant(sessions: Sequence[str], wanted: SessionFilter) -> list[str] | Session
 
 
 def act_on_many(
-    action: str, which: list[str] | SessionFilter, *, reason: str | None = None, yes: bool, dry_run: bool
+    action: str,
+    which: list[str] | SessionFilter,
+    *,
+    reason: str | None = None,
+    yes: bool,
+    dry_run: bool,
+    afterwards: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> NoReturn:
-    """Do it to all of them, say what came of it, and exit: 0 if it was done to all, 4 if some were refused."""
+    """Do it to all of them, say what came of it, and exit: 0 if it was done to all, 4 if some were refused.
+
+    What else is to be said of those that it was done to, `afterwards` says.
+    """
     runtime = Caller.here().runtime
     operation = operation_named(action)
     by_status: dict[str, int] = {}
@@ -84,6 +93,8 @@ def act_on_many(
         raise
     progress.end()
     _tell(operation, report)
+    if not dry_run:
+        afterwards(report.done)
     raise click.exceptions.Exit(SessionConflict.exit_code if report.refused else DONE)
 
 

@@ -17,6 +17,7 @@ from celery_cascade.cli.living import lack_of, workers
 from celery_cascade.cli.many import act_on_many, ids_argument, many_options, meant, only_for_one
 from celery_cascade.cli.options import ACTED, WATCHED, Verb, actor, json_option, local_option, timeout_option
 from celery_cascade.cli.problems import as_called
+from celery_cascade.cli.unattended import say_unattended
 from celery_cascade.cli.watching import watch_to_the_end
 from celery_cascade.cli.words import counted, out_session, say
 from celery_cascade.persistence.finding import SessionFilter
@@ -88,7 +89,7 @@ def resume(
         only_for_one(
             done=done is not None, again=again, skip=skip, step=step, watch=watch, local=local, timeout=timeout
         )
-        act_on_many("resume", which, reason=reason, yes=yes, dry_run=dry_run)
+        act_on_many("resume", which, reason=reason, yes=yes, dry_run=dry_run, afterwards=say_unattended)
     caller = Caller.here()
     runtime = caller.runtime
     found = Session(runtime, which[0])

@@ -298,7 +298,7 @@ class SessionStep(Base):
     reason: Mapped[str | None] = mapped_column(String(40))
     output: Mapped[str | None] = mapped_column(LongText)
     error: Mapped[str | None] = mapped_column(LongText)
-    context_delta: Mapped[str | None] = mapped_column(LongText)
+    context_delta: Mapped[str | None] = mapped_column(LongText)  # never written: `session_context` has the deltas
     wake_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)
     queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

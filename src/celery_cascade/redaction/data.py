@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery_cascade.redaction.keys import Keys
 from celery_cascade.redaction.text import HIDDEN, without_logins
 
+#: What has nothing in it to look for; and how a text begins that may.
+_PLAIN, _JSON = frozenset({int, float, bool, type(None)}), frozenset("{[")
 #: What a secret has at least, to be looked for in other text: `no` and `1234` stand in too many places.
 SHORTEST_TEXT, SHORTEST_NUMBER = 4, 6
 
@@ -79,22 +81,45 @@ def _json_in(text: str) -> Any:
         return None
 
 
-def _secret_parts(value: Any, keys: Keys) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        named = _names_a_secret(value, keys)
-        for key, part in value.items():
-            if keys.match(key) or (named and key == "value"):
-                yield part
+def _secret_parts(value: Any, keys: Keys) -> list[Any]:
+    """What stands under secret keys, however deep. In one loop: inputs may be a megabyte of small values."""
+    found: list[Any] = []
+    left = [value]
+    seen: dict[int, Any] = {}  # a task may have made a circle of what it was given; kept, or its id is another's soon
+    shapes: dict[tuple[Any, ...], bool] = {}
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            left.append(_json_in(part))
+        elif isinstance(part, (dict, Mapping, list, tuple)) and id(part) not in seen:
+            seen[id(part)] = part
+            if isinstance(part, (list, tuple)):
+                inside: Iterable[Any] = _of_sequence(part, keys, found)
             else:
-                yield from _secret_parts(part, keys)
-    elif isinstance(value, (list, tuple)):
-        if _is_secret_pair(value, keys):
-            yield value[1]
-        else:
-            for part in value:
-                yield from _secret_parts(part, keys)
-    elif isinstance(value, str) and (inner := _json_in(value)) is not None:
-        yield from _secret_parts(inner, keys)
+                shape = tuple(part)  # rows are alike
+                if shape not in shapes:
+                    shapes[shape] = "value" in shape or any(map(keys.match, shape))
+                inside = _of_mapping(part, keys, found) if shapes[shape] else part.values()
+            left += [one for one in inside if type(one) not in _PLAIN and (type(one) is not str or one[:1] in _JSON)]
+    return found
+
+
+def _of_sequence(value: Sequence[Any], keys: Keys, found: list[Any]) -> Sequence[Any]:
+    """What is left to look into; what is secret is found."""
+    if not _is_secret_pair(value, keys):
+        return value
+    found.append(value[1])
+    return ()
+
+
+def _of_mapping(value: Mapping[Any, Any], keys: Keys, found: list[Any]) -> list[Any]:
+    """Likewise."""
+    named = _names_a_secret(value, keys)
+    rest: list[Any] = []
+    for key, part in value.items():
+        secret = keys.match(key) or (named and key == "value")
+        (found if secret else rest).append(part)
+    return rest
 
 
 def _texts(value: Any) -> Iterator[str]:

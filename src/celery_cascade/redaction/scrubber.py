@@ -18,6 +18,8 @@ _OURS = re.compile(
 )
 #: Messages show that much of a long text.
 _CUT = 59
+#: Of more forms than these only those are compiled that are there at all: thousands of alternatives are slow.
+_AT_ONCE = 50
 _NAME = re.compile(r"[a-z_]{1,30}")
 
 
@@ -35,16 +37,34 @@ class Scrubber:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = frozenset(secrets)
         written = {form for secret in self._secrets for form in _written(secret)}
-        forms = [_form(text) for text in sorted(written, key=len, reverse=True)]
-        self._any = re.compile("|".join(forms)) if forms else None
+        self._look_for(sorted(written, key=len, reverse=True))
+
+    def _look_for(self, forms: list[str]) -> None:
+        self._forms = forms
+        self._any = _any_of(forms) if len(forms) <= _AT_ONCE else None
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What it takes out."""
+        return self._secrets
 
     def text(self, text: str) -> str:
         """The text without them."""
-        return text if self._any is None else self._any.sub(HIDDEN, text)
+        found = self._any or _any_of([form for form in self._forms if form in text])
+        return text if found is None else found.sub(HIDDEN, text)
+
+    def within(self, text: str) -> Scrubber:
+        """One that does as much for this text and for every part of it; of thousands of secrets only a few are left."""
+        if len(self._forms) <= _AT_ONCE:
+            return self
+        found = Scrubber(())
+        found._secrets = self._secrets
+        found._look_for([form for form in self._forms if form in text])
+        return found
 
     def data(self, value: Any) -> Any:
         """Data without them in any of its texts. States and moments stay: they are ours, and programs read them."""
-        if self._any is None:
+        if not self._forms:
             return value
         if isinstance(value, str):
             return value if _OURS.fullmatch(value) else self.text(value)
@@ -66,6 +86,11 @@ def _written(secret: str) -> set[str]:
     inside = (repr(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
     cut = {secret[:_CUT]} if len(secret) > _CUT else set()
     return {secret, *cut, *(text[1:-1] for text in inside)}
+
+
+def _any_of(forms: list[str]) -> re.Pattern[str] | None:
+    """Whichever of them is there, the longest first."""
+    return re.compile("|".join(map(_form, forms))) if forms else None
 
 
 def _form(text: str) -> str:

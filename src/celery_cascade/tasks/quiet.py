@@ -15,6 +15,7 @@ from celery import _state
 
 from celery_cascade.calling import real_app
 from celery_cascade.redaction import Keys, Scrubber, redacted_words, secrets_in
+from celery_cascade.redaction.data import SHORTEST_TEXT
 from celery_cascade.tasks.runtime import Runtime, runtime_of
 from celery_cascade.tasks.signals import ref_in
 
@@ -54,25 +55,46 @@ def _hide(record: logging.LogRecord, app: Any, request: Any) -> None:
     runtime = None if ref is None else runtime_of(app)
     if ref is None or runtime is None or not runtime.secret_keys:
         return
-    _write(record, runtime.secret_keys, Scrubber(_known(runtime, ref.session, request)))
+    scrubber = Scrubber(()) if _says_little(record) else _scrubber(runtime, ref.session, request)
+    _write(record, runtime.secret_keys, scrubber)
 
 
-def _known(runtime: Runtime, session: str, request: Any) -> set[str]:
-    """The secrets in the arguments of the step that runs, in the inputs of its session, and of what that comes from."""
-    given = [list(request.args or ()), request.kwargs or {}, runtime.inputs_at_hand(session)]
-    return secrets_in(given, runtime.secret_keys) | runtime.inherited_secrets(session)
+#: What Celery's lines say besides what a task gave or was given; and a result that is no secret.
+_CELERYS_OWN, _NOTHING = frozenset({"name", "id", "runtime"}), frozenset({"None", "True", "False"})
+
+
+def _says_little(record: logging.LogRecord) -> bool:
+    """Whether it is one of Celery's with nothing in it that a secret fits into: arguments need no look then."""
+    data = getattr(record, "data", None)
+    if not isinstance(data, dict) or record.exc_info:
+        return False
+    said = [str(value) for key, value in data.items() if key not in _CELERYS_OWN]
+    return all(len(text) < SHORTEST_TEXT or text in _NOTHING for text in said)
+
+
+def _scrubber(runtime: Runtime, session: str, request: Any) -> Scrubber:
+    """Of the secrets in the arguments of the step that runs, and in the inputs of its session and of its forebears."""
+    of_inputs = runtime.scrubber_at_hand(session)
+    given = secrets_in([list(request.args or ()), request.kwargs or {}], runtime.secret_keys)
+    return of_inputs if given <= of_inputs.secrets else Scrubber(of_inputs.secrets | given)
 
 
 def _write(record: logging.LogRecord, keys: Keys, scrubber: Scrubber) -> None:
-    def clean(text: str) -> str:
-        return scrubber.text(redacted_words(text, keys))
-
-    record.msg, record.args = clean(record.getMessage()), None
-    data = getattr(record, "data", None)  # what Celery hands to handlers that write JSON
-    if isinstance(data, dict):
-        record.data = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
+    message, trace, data = record.getMessage(), None, getattr(record, "data", None)
     if isinstance(record.exc_info, tuple) and record.exc_text is None:
-        record.exc_text = clean("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    values = data if isinstance(data, dict) else {}  # what Celery hands to handlers that write JSON
+    texts = [text for text in (message, trace, *values.values()) if isinstance(text, str)]
+    there = scrubber.within("\n".join(texts))
+
+    def clean(text: Any) -> Any:
+        return there.text(redacted_words(text, keys)) if isinstance(text, str) else text
+
+    record.msg, record.args = clean(message), None
+    if isinstance(data, dict):
+        record.data = {key: clean(value) for key, value in data.items()}
+    if trace is not None:
+        record.exc_text = clean(trace)
 
 
 def _empty(record: logging.LogRecord) -> None:

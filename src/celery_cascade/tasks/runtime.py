@@ -24,7 +24,7 @@ from celery_cascade.persistence import codec, migrate
 from celery_cascade.persistence.database import Database
 from celery_cascade.persistence.rows import Row
 from celery_cascade.persistence.store import Store
-from celery_cascade.redaction import Keys, secrets_in_text
+from celery_cascade.redaction import Keys, Scrubber, secrets_in, secrets_in_text
 from celery_cascade.tasks import identity
 from celery_cascade.tasks.decorating import policy_of
 
@@ -122,7 +122,7 @@ class Runtime:
         self._worker_id: str | None = None
         self._plans = Recent(200)
         self._sessions = Recent(1000)
-        self._inherited = Recent(1000)
+        self._scrubbers = Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         self.registered: dict[str, str] = {}
@@ -199,8 +199,7 @@ class Runtime:
         self.config = replace(self.config, database_url=None, schema=None, home=str(home), store_required=True)
         self.home = home
         self._store, self._store_id, self._worker_id = None, None, None
-        self._sessions = Recent(1000)
-        self._inherited = Recent(1000)
+        self._sessions, self._scrubbers = Recent(1000), Recent(1000)
         self.tokens = OpenTokens()
         self.degraded = Degraded()
         os.environ.pop(WORKER_VARIABLE, None)
@@ -234,22 +233,27 @@ class Runtime:
         """A session's plan and inputs, cached: they never change. Raises SessionNotFound."""
         return self._sessions.get_or_make(session_id, lambda: self._load(session_id))
 
-    def inputs_at_hand(self, session_id: str) -> Mapping[str, Any] | None:
-        """A session's inputs if this process has them, as while it runs a step of it; the store is not asked."""
-        facts: SessionFacts | None = self._sessions.get(session_id)
-        return None if facts is None else facts.inputs
+    def scrubber_at_hand(self, session_id: str) -> Scrubber:
+        """Takes out the secrets of a session's inputs if this process has them, as while it runs a step of it.
 
-    def inherited_secrets(self, session_id: str) -> frozenset[str]:
-        """The secrets in the inputs of what a session comes from; looked for once, and only if it may have any."""
+        They are looked through once; the store is asked only about what a session comes from, and once.
+        """
         facts: SessionFacts | None = self._sessions.get(session_id)
-        if facts is None or not facts.heir:
-            return frozenset()
-        found: frozenset[str] = self._inherited.get_or_make(session_id, lambda: self._secrets_before(session_id))
-        return found
+        if facts is None:
+            return Scrubber(())
+        of_facts = facts
+        scrubber: Scrubber = self._scrubbers.get_or_make(
+            session_id,
+            lambda: Scrubber(secrets_in(of_facts.inputs, self.secret_keys) | self._secrets_before(of_facts)),
+        )
+        return scrubber
 
-    def _secrets_before(self, session_id: str) -> frozenset[str]:
-        before = self.store.with_forebears([session_id]).keys() - {session_id}
-        return frozenset(one for text in self.store.inputs(before) for one in secrets_in_text(text, self.secret_keys))
+    def _secrets_before(self, facts: SessionFacts) -> set[str]:
+        """Those in the inputs of what a session comes from."""
+        if not facts.heir:
+            return set()
+        before = self.store.with_forebears([facts.session_id]).keys() - {facts.session_id}
+        return {one for text in self.store.inputs(before) for one in secrets_in_text(text, self.secret_keys)}
 
     def remember(self, facts: SessionFacts) -> None:
         """Spare the first look-up of a session that this process has just started."""
