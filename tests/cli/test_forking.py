@@ -201,3 +201,34 @@ def test_the_tree_shows_forks_reruns_and_forks_of_forks_from_wherever_it_is_aske
     assert top["below"][0]["below"][0]["session_id"] == "rerun-2"
     project.run("rm", "top-1")
     assert project.json("tree", "rerun-2")["tree"]["session_id"] == "fork-1"
+
+
+def test_a_refused_fork_with_another_definition_says_so_and_its_commands_keep_it(project: Project) -> None:
+    """R132, R150: what is missing is a step of that definition; the session itself may have failed."""
+    result = project.run("run", "broken.yaml", "--local", "--session", "was-broken")
+    assert result.exit_code == 1
+    shorter = "cascade: broken\nsteps:\n  - {id: before, task: shop.echo, with: {value: 1}}\n"
+    (project.folder / "broken.yaml").write_text(shorter)
+    (project.folder / "other.yaml").write_text(shorter)
+    for given in (["--use-current-definition"], ["--definition", "other.yaml"]):
+        refused = project.run("fork", "was-broken", *given)
+        assert refused.exit_code == 4
+        assert "every step that this definition has has ended well there" in refused.stderr
+        (command,) = commands_in(refused.stderr)
+        assert command[:5] == ["fork", "was-broken", "--at", "before", given[0]]
+        assert project.run(*command, "--dry-run").exit_code == 0
+
+
+def test_a_step_that_only_the_other_definition_has_is_no_place_to_fork_at(project: Project) -> None:
+    """R132, R150."""
+    origin = project.ended("broken.yaml")
+    with (project.folder / "broken.yaml").open("a") as file:
+        file.write("  - {id: new, task: shop.echo, with: {value: 2}}\n")
+    refused = project.run("fork", origin, "--at", "new", "--use-current-definition")
+    assert refused.exit_code == 4
+    assert (
+        "step 'new' is new in this definition; a fork begins at a step that has ended: before, boom" in refused.stderr
+    )
+    for command in commands_in(refused.stderr):
+        assert command[-1] == "--use-current-definition"
+        assert project.run(*command, "--dry-run").exit_code == 0, command

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,6 +197,48 @@ def test_interrupted_it_says_how_many_were_done_and_goes_on_when_called_again(
     monkeypatch.setattr(many, "walk", real)
     assert len(project.json("cancel", "--cascade", "order", "--yes")["done"]) == 2
     assert project.json("ls", "--status", "cancelled")["count"] == len(ids)
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_interrupted_in_the_middle_of_one_that_one_is_told_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """R135: it has done what it says, and says what it has done; nothing is left, so nothing is interrupted."""
+    ids = [project.started() for _ in range(2 + left)]
+    real = many.walk
+
+    def pressed(*args: Any, **options: Any) -> Iterator[Any]:
+        for number, one in enumerate(real(*args, **options), start=1):
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGINT)  # it is done to this one, and not yet told
+            yield one
+
+    monkeypatch.setattr(many, "walk", pressed)
+    result = project.run("cancel", "--cascade", "order", "--yes")
+    cancelled = [one for one in ids if project.json("show", one)["session"]["status"] == "cancelled"]
+    assert sorted(result.stdout.split()) == sorted(cancelled)
+    assert len(cancelled) == 2
+    assert result.exit_code == (130 if left else 0)
+    assert ("1 of 3 are left" in result.stderr) == bool(left)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_session_in_hand(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R135: the database may hang."""
+    project.started()
+
+    def hanging(*args: Any, **options: Any) -> Iterator[Any]:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        yield from ()
+
+    monkeypatch.setattr(many, "walk", hanging)
+    before = signal.getsignal(signal.SIGINT)
+    result = project.run("cancel", "--cascade", "order", "--yes")
+    assert result.exit_code == 130
+    assert "Interrupted: 1 of 1 are left." in result.stderr
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # -- progress

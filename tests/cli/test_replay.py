@@ -112,6 +112,17 @@ def test_a_screen_that_is_too_small_says_how_to_see_the_rest() -> None:
     assert fitted(["a", "b", "c"], 2, 7) == ["a", "… 2 more lines; all of them with --at 7"]
 
 
+def test_a_line_that_the_terminal_wraps_takes_the_room_that_it_takes() -> None:
+    """R27: else the top of the screen, which says what it is, scrolls away."""
+    wide = "x" * 41
+    assert fitted([wide, "b", "c"], 4, 7, columns=40) == [wide, "b", "c"]
+    assert fitted([wide, "b", "c"], 3, 7, columns=40) == [wide, "… 2 more lines; all of them with --at 7"]
+    assert fitted(["a", wide], 2, 7, columns=40) == ["a", "… 1 more line; all of it with --at 7"]
+    coloured = f"\x1b[36m{'x' * 40}\x1b[0m"
+    assert fitted([coloured, "b"], 2, 7, columns=40) == [coloured, "b"]
+    assert fitted(["字" * 21, "b"], 2, 7, columns=40) == ["… 2 more lines; all of them with --at 7"]
+
+
 # -- at a terminal
 class Terminal:
     """A child with a terminal of its own, and what it shows."""

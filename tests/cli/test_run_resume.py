@@ -322,6 +322,21 @@ def test_inputs_that_are_the_same_are_fine_and_others_are_refused(project: Proje
     assert len(ids(project)) == 3
 
 
+@pytest.mark.parametrize("pair", ["colour=red", "n=many"])
+def test_inputs_that_the_cascade_cannot_have_are_offered_no_command(project: Project, pair: str) -> None:
+    """R150: a command that is named works; neither a fork nor a new run takes what is no input of the cascade."""
+    session_id = project.started()
+    result = project.run("run", "order.yaml", "-i", pair, "--resume", "--detach")
+    assert result.exit_code == 4
+    name = pair.partition("=")[0]
+    assert f"session {session_id} was started with other inputs than these: {name}; " in result.stderr
+    assert ("has no input 'colour'" if name == "colour" else "input 'n' must be integer") in result.stderr
+    for command in commands_in(result.stderr):
+        more = ["--detach"] if command[0] == "run" else []
+        assert project.run(*command, *more).exit_code == 0, command
+    assert ids(project) == [session_id]
+
+
 OTHER = {
     "--name": ["--name", "x"],
     "--tag": ["--tag", "a"],

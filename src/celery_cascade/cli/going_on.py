@@ -25,8 +25,9 @@ from celery_cascade.cli.resume_option import Resume
 from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import counted, printable, say
 from celery_cascade.definition.cascade import Source
+from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.source import read_file
-from celery_cascade.errors import DefinitionError, DefinitionNotFound, SessionConflict
+from celery_cascade.errors import DefinitionError, DefinitionNotFound, InputError, SessionConflict
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.checkpoints import checkpoints_in
@@ -104,13 +105,31 @@ def _check_inputs(runtime: Runtime, row: Row, asked: Request) -> None:
     other = [name for name in given if name not in stored or _text(stored[name]) != _text(given[name])]
     if not other:
         return
-    words, file = _input_words(asked), shlex.quote(asked.files.root)
+    impossible = "" if asked.use_current else _impossible(runtime, row, {**stored, **given})
+    these = "" if impossible else _with_these(asked, session_id)
     raise SessionConflict(
-        f"session {session_id} was started with other inputs than these: {printable(', '.join(other))}",
-        hint=f"Go on with the inputs that it has: {command(asked.files, session_id)}\n"
-        f"Go on from its last checkpoint with these, in a fork: cascade fork {session_id} {shlex.join(words)}\n"
-        f"Run the cascade with these: cascade run {file} {shlex.join(words)}\n"
+        f"session {session_id} was started with other inputs than these: {printable(', '.join(other))}{impossible}",
+        hint=f"Go on with the inputs that it has: {command(asked.files, session_id)}\n{these}"
         f"See what it was started with: cascade show {session_id}",
+    )
+
+
+def _impossible(runtime: Runtime, row: Row, inputs: Mapping[str, Any]) -> str:
+    """Why no session of its cascade has such inputs; empty if one might."""
+    try:
+        check_inputs(runtime.plan(row["definition_digest"]).cascade, inputs, runtime.secret_keys)
+    except InputError as error:
+        return f"; {error.message}"
+    return ""
+
+
+def _with_these(asked: Request, session_id: str) -> str:
+    """The commands that run the cascade with the inputs that were given."""
+    words = shlex.join(_input_words(asked))
+    current = " --use-current-definition" if asked.use_current else ""
+    return (
+        f"Go on from its last checkpoint with these, in a fork: cascade fork {session_id}{current} {words}\n"
+        f"Run the cascade with these: cascade run {shlex.quote(asked.files.root)} {words}\n"
     )
 
 

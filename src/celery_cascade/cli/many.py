@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from celery_cascade.cli import completing
+from celery_cascade.cli.between import BetweenSessions
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.exits import DONE, INTERRUPTED
 from celery_cascade.cli.ids import session_id
@@ -81,9 +82,12 @@ def act_on_many(
     report = BulkReport(action=action, dry_run=dry_run)
     progress = Progress(total, operation.past)
     try:
-        for one in walk(runtime, operation, which, reason=reason, actor=actor(), dry_run=dry_run):
-            report.add(one)
-            progress.tick(len(report.done) + len(report.refused))
+        with BetweenSessions() as between:
+            for one in walk(runtime, operation, which, reason=reason, actor=actor(), dry_run=dry_run):
+                report.add(one)
+                progress.tick(len(report.done) + len(report.refused))
+                if _left(report, total):
+                    between.check()
     except KeyboardInterrupt:
         progress.end()
         _interrupted(operation, report, total)
@@ -147,9 +151,12 @@ def _name_refused(report: BulkReport, tell: Callable[[str], None]) -> None:
 
 def _interrupted(operation: Operation, report: BulkReport, total: int) -> NoReturn:
     _tell(operation, report, interrupted=True)
-    left = total - len(report.done) - len(report.refused)
-    complain(f"Interrupted: {max(left, 0):,} of {total:,} are left. The same command does the rest.")
+    complain(f"Interrupted: {_left(report, total):,} of {total:,} are left. The same command does the rest.")
     raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _left(report: BulkReport, total: int) -> int:
+    return max(0, total - len(report.done) - len(report.refused))
 
 
 def only_for_one(**options: Any) -> None:

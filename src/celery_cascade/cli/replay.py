@@ -14,7 +14,7 @@ from celery_cascade.cli import keys
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import Verb, id_argument, json_option
-from celery_cascade.cli.replaying import banner, fitted, line, state_lines, waits
+from celery_cascade.cli.replaying import banner, fitted, line, rows, state_lines, waits
 from celery_cascade.cli.words import is_json, out, out_json, say
 from celery_cascade.sessions.hiding import hiding_of
 from celery_cascade.sessions.history import History
@@ -138,6 +138,8 @@ def moved(version: int, key: str, latest: int) -> int:
 
 def _screen(history: History, version: int, what: str) -> None:
     state: Any = history.at(version)
-    out(f"{_CLEAR}{banner(state, history.latest)}; q leaves")
-    room = max(5, shutil.get_terminal_size().lines - 4)
-    _print([*fitted(state_lines(state, what), room, version), "", _HELP])
+    title = f"{banner(state, history.latest)}; q leaves"
+    columns, height = shutil.get_terminal_size()
+    room = max(5, height - rows(title, columns) - rows(_HELP, columns) - 2)  # an empty line, and that of the cursor
+    out(_CLEAR + title)
+    _print([*fitted(state_lines(state, what), room, version, columns=columns), "", _HELP])

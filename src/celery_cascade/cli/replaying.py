@@ -7,9 +7,12 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import click
+
 from celery_cascade.cli.show import step_table
 from celery_cascade.cli.tables import plain_table
 from celery_cascade.cli.words import local, painted, preview, printable, why
+from celery_cascade.definition.places import width
 
 #: Seconds that a replay waits at most between two versions: a night's pause is no part of the show.
 LONGEST_WAIT = 2.0
@@ -52,11 +55,22 @@ def state_lines(state: Mapping[str, Any], what: str) -> list[str]:
     return [*lines, "", *plain_table(*step_table(state["steps"]))]
 
 
-def fitted(lines: Sequence[str], height: int, version: int) -> list[str]:
+def fitted(lines: Sequence[str], height: int, version: int, *, columns: int = 1000) -> list[str]:
     """As many lines as a screen has room for, and how to see the others."""
-    if len(lines) <= height:
+    if sum(rows(text, columns) for text in lines) <= height:
         return list(lines)
-    return [*lines[: height - 1], f"… {len(lines) - height + 1} more lines; all of them with --at {version}"]
+    shown, left = 0, height - 1  # one is for what is said of the others
+    while shown < len(lines) and rows(lines[shown], columns) <= left:
+        left -= rows(lines[shown], columns)
+        shown += 1
+    more = len(lines) - shown
+    others = "1 more line; all of it" if more == 1 else f"{more} more lines; all of them"
+    return [*lines[:shown], f"… {others} with --at {version}"]
+
+
+def rows(text: str, columns: int) -> int:
+    """How many rows of a terminal a line takes, which is wrapped where it is too long."""
+    return max(1, -(-sum(map(width, click.unstyle(text))) // columns))
 
 
 def waits(timeline: Sequence[Mapping[str, Any]], speed: float) -> list[float]:

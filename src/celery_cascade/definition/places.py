@@ -103,10 +103,11 @@ def printable(text: str) -> str:
 
 def _blank(text: str) -> str:
     """As wide as `text` on a terminal."""
-    return "".join(_BLANKS.get(_width(char), " ") if char != "\t" else "\t" for char in text)
+    return "".join(_BLANKS.get(width(char), " ") if char != "\t" else "\t" for char in text)
 
 
-def _width(char: str) -> int:
+def width(char: str) -> int:
+    """Columns that a character takes on a terminal."""
     if not char.isprintable():
         return 1  # shown as a dot
     if unicodedata.category(char) in ("Mn", "Me"):

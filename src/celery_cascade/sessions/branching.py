@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,10 +86,11 @@ def prepare_fork(runtime: Runtime, session_id: str, change: Change, new_id: str,
     source = stored if change.definition is None else _definition(runtime, row, change.definition)
     old = _old_plan(runtime, row, change)
     plan = old if old is not None and source.digest == stored.digest else runtime.plan_of(source)
-    at = _where(old, plan, origin, change)
+    with_it = _with_it(row, source, change)
+    at = _where(old, plan, origin, change, with_it)
     kept = {step: origin.ended[step].status is StepStatus.SKIPPED for step in keep(plan, origin.ended, at)}
     if len(kept) == len(plan.steps) and not idle:
-        raise _nothing(origin, plan)
+        raise _nothing(origin, plan, with_it, stored=change.definition is None)
     check_tasks(runtime, plan, source, kept)
     text = _inputs(runtime, row, plan, change, source)
     inputs = codec.decode(text)
@@ -171,7 +173,7 @@ def current_definition(runtime: Runtime, session_id: str) -> Source:
     return _current(runtime, runtime.store.session(look_up_id(runtime.store, session_id)))
 
 
-def _where(old: Plan | None, plan: Plan, origin: Origin, change: Change) -> frozenset[str]:
+def _where(old: Plan | None, plan: Plan, origin: Origin, change: Change, with_it: str) -> frozenset[str]:
     """The steps to fork at; none = after all that ended well."""
     at, look = change.at, f"Look: cascade show {origin.session_id}"
     if change.from_failure:
@@ -188,34 +190,47 @@ def _where(old: Plan | None, plan: Plan, origin: Origin, change: Change) -> froz
         near = " any more in this definition" if gone else suggestion(str(at), plan.steps, else_list="there are")
         raise UsageError(f"session {origin.session_id} has no step {shown(at)}{near}", hint=look)
     if at not in origin.steps or origin.steps[at].status not in _CAN_BE_FORKED_AT:
-        raise _not_ended(origin, plan, at)
+        raise _not_ended(origin, plan, at, with_it, new=old is not None and at not in old.steps)
     return frozenset({at})
 
 
 _CAN_BE_FORKED_AT = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED})
 
 
-def _not_ended(origin: Origin, plan: Plan, at: str) -> SessionConflict:
+def _not_ended(origin: Origin, plan: Plan, at: str, with_it: str, *, new: bool) -> SessionConflict:
     status = origin.steps[at].status.value if at in origin.steps else StepStatus.PENDING.value
     possible = [s for s in plan.steps if s in origin.steps and origin.steps[s].status in _CAN_BE_FORKED_AT]
-    what = f"session {origin.session_id}: step {at!r} is {status}; a fork begins at a step that has ended"
+    what = f"session {origin.session_id}: step {at!r} is {'new in this definition' if new else status}"
+    what += "; a fork begins at a step that has ended"
     if not possible:
         return SessionConflict(f"{what}, and none has yet", hint=f"Run it anew: cascade rerun {origin.session_id}")
     return SessionConflict(
         f"{what}: {listed(possible)}",
-        hint=f"Run what has not ended, in a fork: cascade fork {origin.session_id}\n"
-        f"Or from the last that has: cascade fork {origin.session_id} --at {possible[-1]}",
+        hint=f"Run what has not ended, in a fork: cascade fork {origin.session_id}{with_it}\n"
+        f"Or from the last that has: cascade fork {origin.session_id} --at {possible[-1]}{with_it}",
     )
 
 
-def _nothing(origin: Origin, plan: Plan) -> SessionConflict:
+def _nothing(origin: Origin, plan: Plan, with_it: str, *, stored: bool) -> SessionConflict:
     ran = [step for step in plan.steps if origin.steps[step].status is StepStatus.SUCCEEDED] or list(plan.steps)
     last = max(ran, key=lambda step: origin.steps[step].version)
+    whose, anew = "of it", f"\nOr run it anew: cascade rerun {origin.session_id}"
+    if not stored:  # the session itself may have other steps, which a rerun runs
+        whose, anew = "that this definition has", ""
     return SessionConflict(
-        f"session {origin.session_id}: every step of it has ended well, so a fork would have nothing to run",
-        hint=f"Say from which step on: cascade fork {origin.session_id} --at {last}\n"
-        f"Or run it anew: cascade rerun {origin.session_id}",
+        f"session {origin.session_id}: every step {whose} has ended well{'' if stored else ' there'}, so a fork "
+        "would have nothing to run",
+        hint=f"Say from which step on: cascade fork {origin.session_id} --at {last}{with_it}{anew}",
     )
+
+
+def _with_it(row: Row, source: Source, change: Change) -> str:
+    """What a command needs besides, to be about the same definition."""
+    if change.definition is None or source.path is None:
+        return ""
+    if source.path == row["config_path"]:
+        return " --use-current-definition"
+    return f" --definition {shlex.quote(source.path)}"
 
 
 def _same_until(origin: Origin, kept: Mapping[str, bool]) -> int:
