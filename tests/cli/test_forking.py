@@ -171,6 +171,22 @@ def test_what_makes_no_sense_is_refused_in_words(project: Project, arguments: li
     assert project.json("ls")["count"] == 2
 
 
+def test_a_fork_of_a_session_in_doubt_says_what_may_be_done_twice(project: Project) -> None:
+    """R132, `on_crash: ask`: nobody charges a card again without having been told."""
+    origin = project.in_doubt()
+
+    looked = project.run("fork", origin, "--dry-run")
+    data = project.json("fork", origin, "--dry-run")
+    done = project.run("fork", origin, "--detach")
+
+    assert "one  runs, although it may have done its work already (in_doubt)" in looked.stdout
+    assert data["fork"]["in_doubt"] == ["one"]
+    assert "Step one is in doubt there: it may have done its work already. Here it runs again." in done.stderr
+    sure = project.ended()
+    assert "doubt" not in project.run("fork", sure, "--at", "one", "--detach").stderr
+    assert project.json("fork", sure, "--at", "one", "--dry-run")["fork"]["in_doubt"] == []
+
+
 def test_the_hints_of_a_refused_fork_work(project: Project) -> None:
     """R150."""
     origin = project.ended()

@@ -143,6 +143,19 @@ def test_what_an_attempt_did_that_did_not_succeed_is_dropped(any_kit: Kit) -> No
     assert [entry["step"] for entry in session.context_history] == ["s0", "asks"]
 
 
+def test_operators_of_dicts_work_inside_a_step(kit: Kit) -> None:
+    """R42: as on the handle."""
+
+    def update(current: CurrentSession) -> None:
+        current.context |= {"n": 2, "new": [1]}
+        with pytest.raises(UsageError, match="not assigned as a whole"):
+            current.context = {"n": 3}
+
+    session = kit.run(*do(kit, update), context={"n": 1, "a": 1})
+    assert session.status == "completed"
+    assert session.context == {"n": 2, "a": 1, "new": [1]}
+
+
 def test_a_step_that_changes_nothing_leaves_no_trace(kit: Kit) -> None:
     """R42, R139."""
 

@@ -19,11 +19,13 @@ from celery_cascade.cli.words import counted, is_json, out, out_json, printable,
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import UsageError
+from celery_cascade.persistence.fork import KEPT
 from celery_cascade.sessions.branching import current_definition
-from celery_cascade.sessions.forking import ForkPlan
+from celery_cascade.sessions.forking import ForkPlan, in_doubt
 from celery_cascade.sessions.hiding import Hiding, hiding_of
 from celery_cascade.sessions.ids import check_session_id, new_session_id
 from celery_cascade.sessions.session import Session
+from celery_cascade.tasks.runtime import Runtime
 
 _EXAMPLE = (
     "celery -A proj cascade fork 3f2a91 --at charge -i amount=90 --dry-run",
@@ -113,20 +115,23 @@ def fork(
     }
     if is_here(caller.runtime, local):
         with as_its_worker(caller.runtime, new_id):
-            _tell(origin, origin.fork(**change, **about))
+            _tell(caller.runtime, origin, origin.fork(**change, **about))
             run_here(caller.runtime, new_id, since=1)
     made = origin.fork(**change, **about)
-    _tell(origin, made)
+    _tell(caller.runtime, origin, made)
     if watch:
         watch_to_the_end(caller, made, timeout, since=1)
     else:
         leave(caller, made)
 
 
-def _tell(origin: Session, made: Session) -> None:
+def _tell(runtime: Runtime, origin: Session, made: Session) -> None:
     say(f"Session {made.id}")
-    kept = made.to_dict()["progress"]["done"]
-    say(f"It keeps {counted(kept, 'finished step')} of session {origin.id}.")
+    whole = made.to_dict()
+    say(f"It keeps {counted(whole['progress']['done'], 'finished step')} of session {origin.id}.")
+    kept = {step["step"] for step in whole["steps"] if step["reason"] == KEPT}
+    for step in sorted(in_doubt(runtime, origin.id) - kept):
+        say(f"Step {printable(step)} is in doubt there: it may have done its work already. Here it runs again.")
 
 
 def _cascade(origin: Session, given: Source | None) -> Cascade:
@@ -141,7 +146,10 @@ def _planned(plan: ForkPlan, hiding: Hiding) -> None:
     changed = set(plan.changed)
     lines = [(step, "kept" + (", although the definition has changed" if step in changed else ""))
              for step in plan.kept]  # fmt: skip
-    lines += [(step, "runs") for step in plan.runs] + [(step, "skipped") for step in plan.skipped]
+    doubt = "runs, although it may have done its work already (in_doubt)"
+    lines += [(step, doubt if step in plan.in_doubt else "runs") for step in plan.runs] + [
+        (step, "skipped") for step in plan.skipped
+    ]
     width = max(len(step) for step, _ in lines)
     for step, what in lines:
         out(f"{printable(step):<{width}}  {what}")

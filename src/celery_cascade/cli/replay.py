@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -50,6 +51,8 @@ def replay(session: str, version: int | None, speed: float | None, as_json: bool
     """
     if version is not None and speed is not None:
         raise click.UsageError("--at shows one version; --speed plays them all. Give one of them.")
+    if speed is not None and math.isnan(speed):
+        raise click.UsageError("--speed is a number above 0")
     runtime = Caller.here().runtime
     found = Session(runtime, session_id(runtime.store, session))
     history = found.history()

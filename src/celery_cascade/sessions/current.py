@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_cascade.errors import UsageError
 from celery_cascade.tasks.attempt import NO_ITEM
 from celery_cascade.tasks.current import current_attempt
 from celery_cascade.tasks.sharing import Shared, StepContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)  # frozen, it could have no setter
 class CurrentSession:
     """The session, step and attempt that this code runs for.
 
@@ -45,6 +46,15 @@ class CurrentSession:
             StoreUnavailable: the first look found no store within `cascade_database_patience`.
         """
         return self._shared.context
+
+    @context.setter
+    def context(self, values: StepContext) -> None:
+        # `current_session().context |= {…}` has changed it by the time that Python assigns the result here.
+        if values is not self._shared.context:
+            raise UsageError(
+                f"session {self.id}: its context is not assigned as a whole",
+                hint="Assign keys, or: context.clear(); context.update(…)",
+            )
 
     @property
     def conversation_history(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from celery_cascade.sessions.execution_key import execution_key
 from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_session_id, check_text, new_session_id
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.sessions.starting import StartOptions, check_options, parentage
+from celery_cascade.states import SuspendReason
 from celery_cascade.tasks.calls import encoded_call
 from celery_cascade.tasks.patience import patiently
 from celery_cascade.tasks.runtime import Runtime
@@ -34,6 +35,7 @@ class ForkPlan:
         kept: steps whose results it would take over, in the order of the file, as the others.
         runs: steps that would run, those included that depend on one that does.
         skipped: steps that it would not run, for their `when` or because all they need is skipped.
+        in_doubt: of `runs` those that are in doubt in the origin: they may have done their work, and do it again.
         changed: kept steps of which the definition says something else than the origin's.
         definition_sha256: of what it would run.
         inputs: that it would run with.
@@ -45,6 +47,7 @@ class ForkPlan:
     kept: tuple[str, ...]
     runs: tuple[str, ...]
     skipped: tuple[str, ...]
+    in_doubt: tuple[str, ...]
     changed: tuple[str, ...]
     definition_sha256: str
     inputs: Mapping[str, Any]
@@ -58,6 +61,7 @@ class ForkPlan:
             "kept": list(self.kept),
             "runs": list(self.runs),
             "skipped": list(self.skipped),
+            "in_doubt": list(self.in_doubt),
             "changed": list(self.changed),
             "definition_sha256": self.definition_sha256,
             "inputs": codec.to_plain(dict(self.inputs), what="inputs"),
@@ -69,17 +73,26 @@ def plan_fork(runtime: Runtime, session_id: str, change: Change) -> ForkPlan:
     found = prepare_fork(runtime, session_id, change, new_session_id())
     steps = found.facts.plan.steps
     skipped = {skip.step for skip in found.found.skip}
+    doubtful = in_doubt(runtime, session_id)
+    runs = tuple(step for step in steps if step not in found.kept and step not in skipped)
     return ForkPlan(
         session_id=session_id,
         version=found.version or 1,
         step=change.at,
         kept=tuple(step for step in steps if step in found.kept),
-        runs=tuple(step for step in steps if step not in found.kept and step not in skipped),
+        runs=runs,
         skipped=tuple(step for step in steps if step in skipped),
+        in_doubt=tuple(step for step in runs if step in doubtful),
         changed=found.changed,
         definition_sha256=found.source.digest,
         inputs=found.facts.inputs,
     )
+
+
+def in_doubt(runtime: Runtime, session_id: str) -> set[str]:
+    """The steps of a session that wait for a word on whether they have done their work (`on_crash: ask`)."""
+    rows = runtime.store.step_changes(session_id, 0)
+    return {row["step"] for row in rows if row["reason"] == SuspendReason.IN_DOUBT and row["status"] == "pending"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
