@@ -215,7 +215,7 @@ def test_ten_thousand_sessions_are_walked_page_by_page(kit: Kit, name: str) -> N
         with watched() as traffic:
             found = [one.session_id for one in walked(kit, cancel, SessionFilter(cascade=name), dry_run=dry_run)]
         assert sorted(found) == sorted(ids)
-        assert len(traffic.statements) <= ten_thousand // PAGE + 1
+        assert len(traffic.statements) <= 2 * (ten_thousand // PAGE + 1)  # a look at which way to read, and a page
         assert all("LIMIT" in sql for sql, _ in traffic.statements)
     assert asked == found
 
