@@ -31,7 +31,7 @@ def run_apart(work: Callable[[], None], log: Path, *, timeout: float) -> int | N
         timeout: seconds.
     """
     process = multiprocessing.get_context("fork").Process(target=_child, args=(work, log))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _CLEANING:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: "multi-threaded, use of fork()"
         process.start()
     assert process.pid is not None
@@ -42,6 +42,44 @@ def run_apart(work: Callable[[], None], log: Path, *, timeout: float) -> int | N
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()  # in case it had no group of its own yet
         process.join()
+
+
+class _Cleaning:
+    """Inside, a child of this process is not held up by what it cleans up first.
+
+    kombu closes the connections that a child has inherited. On Redis it then waits for the answer to what the parent
+    has asked (after `app.control.inspect()`, say), and for ever, since the parent has it or gets it. So every half
+    second whatever the child waits for is broken off, until `done`.
+    """
+
+    _forking = False
+
+    def __init__(self) -> None:
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def __enter__(self) -> None:
+        self._forking = True
+
+    def __exit__(self, *_: object) -> None:
+        self._forking = False
+
+    def _in_child(self) -> None:
+        if self._forking:
+            signal.signal(signal.SIGALRM, self._break_off)
+            signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+
+    @staticmethod
+    def _break_off(*_: object) -> None:
+        raise TimeoutError
+
+    def done(self) -> None:
+        """The child is about to do what it is there for."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self._forking = False
+
+
+_CLEANING = _Cleaning()
 
 
 def _exit_code(process: BaseProcess, timeout: float) -> int | None:
@@ -55,6 +93,7 @@ def _exit_code(process: BaseProcess, timeout: float) -> int | None:
 
 
 def _child(work: Callable[[], None], log: Path) -> None:
+    _CLEANING.done()
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(file, 1)
