@@ -10,6 +10,7 @@ import click
 from celery_cascade.cli import completing
 from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.file_set import source_named
+from celery_cascade.cli.forked import say_forked
 from celery_cascade.cli.given import inputs_of, pairs_of
 from celery_cascade.cli.here import as_its_worker, check_here, is_here, run_here
 from celery_cascade.cli.ids import session_id
@@ -19,13 +20,11 @@ from celery_cascade.cli.words import counted, is_json, out, out_json, printable,
 from celery_cascade.definition.cascade import Cascade, Source
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import UsageError
-from celery_cascade.persistence.fork import KEPT
 from celery_cascade.sessions.branching import current_definition
-from celery_cascade.sessions.forking import ForkPlan, in_doubt
+from celery_cascade.sessions.forking import ForkPlan
 from celery_cascade.sessions.hiding import Hiding, hiding_of
-from celery_cascade.sessions.ids import check_session_id, new_session_id
+from celery_cascade.sessions.ids import id_or_new
 from celery_cascade.sessions.session import Session
-from celery_cascade.tasks.runtime import Runtime
 
 _EXAMPLE = (
     "celery -A proj cascade fork 3f2a91 --at charge -i amount=90 --dry-run",
@@ -102,7 +101,7 @@ def fork(
     if dry_run:
         _planned(origin.plan_fork(**change), hiding_of(caller.runtime, origin.id))
         return
-    new_id = new_session_id() if new_id is None else check_session_id(new_id)
+    new_id = id_or_new(new_id)
     about: dict[str, Any] = {
         "conversation": not no_conversation,
         "session_id": new_id,
@@ -115,23 +114,14 @@ def fork(
     }
     if is_here(caller.runtime, local):
         with as_its_worker(caller.runtime, new_id):
-            _tell(caller.runtime, origin, origin.fork(**change, **about))
+            say_forked(caller.runtime, origin, origin.fork(**change, **about))
             run_here(caller.runtime, new_id, since=1)
     made = origin.fork(**change, **about)
-    _tell(caller.runtime, origin, made)
+    say_forked(caller.runtime, origin, made)
     if watch:
         watch_to_the_end(caller, made, timeout, since=1)
     else:
         leave(caller, made)
-
-
-def _tell(runtime: Runtime, origin: Session, made: Session) -> None:
-    say(f"Session {made.id}")
-    whole = made.to_dict()
-    say(f"It keeps {counted(whole['progress']['done'], 'finished step')} of session {origin.id}.")
-    kept = {step["step"] for step in whole["steps"] if step["reason"] == KEPT}
-    for step in sorted(in_doubt(runtime, origin.id) - kept):
-        say(f"Step {printable(step)} is in doubt there: it may have done its work already. Here it runs again.")
 
 
 def _cascade(origin: Session, given: Source | None) -> Cascade:

@@ -13,6 +13,7 @@ from celery_cascade.cli.caller import Caller
 from celery_cascade.cli.edited import edited
 from celery_cascade.cli.ending import say_not_repeated
 from celery_cascade.cli.file_set import FileSet
+from celery_cascade.cli.forked import say_forked
 from celery_cascade.cli.given import inputs_of
 from celery_cascade.cli.here import as_its_worker, is_here, run_here
 from celery_cascade.cli.kept_options import at_the_start, check_kept
@@ -23,7 +24,7 @@ from celery_cascade.cli.problems import as_called
 from celery_cascade.cli.restored import after, before
 from celery_cascade.cli.resume_option import Resume
 from celery_cascade.cli.watching import leave, watch_to_the_end
-from celery_cascade.cli.words import counted, printable, say
+from celery_cascade.cli.words import printable, say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.inputs import check_inputs
 from celery_cascade.definition.source import read_file
@@ -166,6 +167,9 @@ def _tell_edit(runtime: Runtime, row: Row, asked: Request, now: Source) -> None:
         say(as_called(f"To go on from its last checkpoint with the file as it is now: {again}"))
 
 
+_CURRENT = "has the file as it is now and "
+
+
 def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
     """A session of its own that begins with what was checkpointed, and has the file as it is now."""
     runtime, origin = caller.runtime, Session(caller.runtime, row["session_id"])
@@ -179,17 +183,11 @@ def _fork(caller: Caller, asked: Request, row: Row, now: Source) -> None:
     about: dict[str, Any] = {"definition": now, "session_id": new_id, "actor": actor()}
     if is_here(runtime, asked.local):
         with as_its_worker(runtime, new_id):
-            _tell_fork(origin, origin.fork(**about))
+            say_forked(runtime, origin, origin.fork(**about), has=_CURRENT)
             run_here(runtime, new_id, since=1)
     forked = origin.fork(**about)
-    _tell_fork(origin, forked)
+    say_forked(runtime, origin, forked, has=_CURRENT)
     _follow(caller, asked, forked, since=1)
-
-
-def _tell_fork(origin: Session, forked: Session) -> None:
-    kept = forked.to_dict()["progress"]["done"]
-    say(f"Session {forked.id}")
-    say(f"It has the file as it is now and keeps {counted(kept, 'finished step')} of session {origin.id}.")
 
 
 def _resume(caller: Caller, asked: Request, row: Row) -> None:

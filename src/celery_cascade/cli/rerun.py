@@ -12,7 +12,7 @@ from celery_cascade.cli.ids import session_id
 from celery_cascade.cli.options import BEGUN, Verb, actor, id_argument, json_option, local_option, timeout_option
 from celery_cascade.cli.watching import leave, watch_to_the_end
 from celery_cascade.cli.words import say
-from celery_cascade.sessions.ids import check_session_id, new_session_id
+from celery_cascade.sessions.ids import id_or_new
 from celery_cascade.sessions.session import Session
 
 
@@ -46,7 +46,7 @@ def rerun(
     caller = Caller.here()
     runtime = caller.runtime
     origin = Session(runtime, session_id(runtime.store, session))
-    new_id = new_session_id() if new_id is None else check_session_id(new_id)
+    new_id = id_or_new(new_id)
     if is_here(runtime, local):
         with as_its_worker(runtime, new_id):
             origin.rerun(session_id=new_id, actor=actor(), reason=reason)

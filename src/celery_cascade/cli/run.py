@@ -26,7 +26,7 @@ from celery_cascade.cli.words import say
 from celery_cascade.definition.cascade import Source
 from celery_cascade.definition.reader import read_cascade
 from celery_cascade.errors import UsageError
-from celery_cascade.sessions.ids import check_session_id, new_session_id
+from celery_cascade.sessions.ids import check_session_id, id_or_new
 from celery_cascade.sessions.plain import start_plain
 from celery_cascade.sessions.starting import StartOptions, start
 from celery_cascade.tasks.degraded import store_usable
@@ -168,7 +168,7 @@ def _instead(cascades: Cascades, resume: Resume | None) -> str:
 
 def _run_here(runtime: Runtime, source: Source, inputs: Mapping[str, Any], options: StartOptions) -> NoReturn:
     given = options.session_id
-    session_id = new_session_id() if given is None else check_session_id(given)
+    session_id = id_or_new(given)
     done = _done_of(runtime, given)
     with as_its_worker(runtime, session_id):
         start(runtime, source, inputs, replace(options, session_id=session_id))

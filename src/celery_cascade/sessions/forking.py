@@ -15,7 +15,7 @@ from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import NewSession, NewStep
 from celery_cascade.sessions.branching import Change, Prepared, prepare_fork, prepare_rerun
 from celery_cascade.sessions.execution_key import execution_key
-from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_session_id, check_text, new_session_id
+from celery_cascade.sessions.ids import DEFAULT_RESOURCE, check_text, id_or_new, new_session_id
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.sessions.starting import StartOptions, check_options, parentage
 from celery_cascade.states import SuspendReason
@@ -133,7 +133,7 @@ def fork(
         DefinitionError, InputError, TemplateError, PayloadTooLarge, NotSerializable: nothing was written.
     """
     change, options = change or Change(), options or ForkOptions()
-    new_id = _new_id(options)
+    new_id = id_or_new(options.session_id)
     found = prepare_fork(runtime, session_id, change, new_id, idle=idle)
     return _carry_out(runtime, found, options, "fork", change)
 
@@ -147,12 +147,8 @@ def rerun(runtime: Runtime, session_id: str, options: ForkOptions | None = None)
         DefinitionError: the app does not know its tasks any more.
     """
     options = options or ForkOptions()
-    found = prepare_rerun(runtime, session_id, _new_id(options))
+    found = prepare_rerun(runtime, session_id, id_or_new(options.session_id))
     return _carry_out(runtime, found, options, "rerun", None)
-
-
-def _new_id(options: ForkOptions) -> str:
-    return new_session_id() if options.session_id is None else check_session_id(options.session_id)
 
 
 def _carry_out(runtime: Runtime, found: Prepared, options: ForkOptions, how: str, change: Change | None) -> str:

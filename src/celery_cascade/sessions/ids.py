@@ -26,6 +26,11 @@ def new_session_id() -> str:
     return str(uuid.uuid4())
 
 
+def id_or_new(given: str | None) -> str:
+    """The id that a caller gives to a new session, or a random one. Raises UsageError: it can be none."""
+    return new_session_id() if given is None else check_session_id(given)
+
+
 def check_session_id(session_id: str) -> str:
     """The id, if it may be one. Raises UsageError with the rule."""
     if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):

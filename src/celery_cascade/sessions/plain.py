@@ -11,7 +11,7 @@ from celery_cascade.errors import StoreError
 from celery_cascade.persistence.head import Action
 from celery_cascade.persistence.rows import Row
 from celery_cascade.sessions.context import Context
-from celery_cascade.sessions.ids import check_session_id, new_session_id
+from celery_cascade.sessions.ids import id_or_new
 from celery_cascade.sessions.session import Session
 from celery_cascade.sessions.starting import StartOptions, Target, begin
 from celery_cascade.states import Halt, SessionStatus
@@ -137,7 +137,7 @@ def start_plain(
 
     Definition, inputs and task names are checked as for a durable start, with the same errors.
     """
-    run_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
+    run_id = id_or_new(options.session_id)
     beginning = begin(runtime, target, inputs, run_id, **sent)
     if here or runtime.app.conf.task_always_eager:
         return PlainResult(runtime, run_id, run_plain(runtime, run_id, beginning.source, beginning.input_text))

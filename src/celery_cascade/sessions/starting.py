@@ -29,7 +29,7 @@ from celery_cascade.sessions.canvas import Sent, source_of
 from celery_cascade.sessions.execution_key import execution_key, is_path
 from celery_cascade.sessions.expiry import check_life, check_moment
 from celery_cascade.sessions.hiding import hiding_in_errors
-from celery_cascade.sessions.ids import check_session_id, check_text, new_session_id
+from celery_cascade.sessions.ids import check_text, id_or_new
 from celery_cascade.sessions.in_thread import in_its_thread, waits_for_its_turn
 from celery_cascade.sessions.launching import after_commit, launch, resend_after
 from celery_cascade.sessions.registry import path_of
@@ -176,7 +176,7 @@ def start(
         sent: what a captured `.delay()` passes on to its signature.
     """
     options = options or StartOptions()
-    session_id = new_session_id() if options.session_id is None else check_session_id(options.session_id)
+    session_id = id_or_new(options.session_id)
     check_options(options)
     options = in_its_thread(options, here=here or is_driving(session_id))
     check_moment(runtime, options.expires_at, options.expires_in)
