@@ -182,6 +182,10 @@ def test_a_fork_of_a_session_in_doubt_says_what_may_be_done_twice(project: Proje
     assert "one  runs, although it may have done its work already (in_doubt)" in looked.stdout
     assert data["fork"]["in_doubt"] == ["one"]
     assert "Step one is in doubt there: it may have done its work already. Here it runs again." in done.stderr
+    file = project.folder / "order.yaml"
+    file.write_text(file.read_text() + "# edited\n")
+    edited = project.run("run", "order.yaml", "--resume", origin, "--use-current-definition", "--detach")
+    assert "Step one is in doubt there" in edited.stderr, "by whichever verb"
     sure = project.ended()
     assert "doubt" not in project.run("fork", sure, "--at", "one", "--detach").stderr
     assert project.json("fork", sure, "--at", "one", "--dry-run")["fork"]["in_doubt"] == []

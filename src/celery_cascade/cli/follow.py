@@ -124,13 +124,14 @@ class Follower:
 
     def _note_setbacks(self, key: tuple[str, int]) -> None:
         """The attempts of a step that did not succeed, each told once."""
+        hiding = None
         for row in self._runtime.store.attempts(self._id):
             this = (row["step"], row["item"], row["attempt"])
             if this[:2] != key or this in self._setbacks or row["version"] <= self._since:
                 continue
             self._setbacks.add(this)
-            told = hiding_of(self._runtime, self._id).text(setback(row))
-            self._line(row["finished_at"], f"{_name(*key)} {told}")
+            hiding = hiding or hiding_of(self._runtime, self._id)  # reads all that the session and its forebears bear
+            self._line(row["finished_at"], f"{_name(*key)} {hiding.text(setback(row))}")
 
     def _line(self, moment: Any, text: str) -> None:
         self._tell(f"{local(moment, date=False)} {text}")
